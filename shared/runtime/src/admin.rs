@@ -1,0 +1,112 @@
+//! The admin port: is the process alive, is it ready for work, and what do its metrics say.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// State of the parts a process consists of. Alive means that every watched part makes progress, not that the process
+/// has a socket open; ready means that every part said so. A dependency that is down makes a process unready, never dead:
+/// a restart would not bring the dependency back.
+#[derive(Debug)]
+pub struct Health {
+    parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    beats: Mutex<BTreeMap<&'static str, (Instant, Duration)>>,
+}
+
+impl Health {
+    /// A process of these parts, none of them ready yet.
+    #[must_use]
+    pub fn new(parts: &[&'static str]) -> Arc<Self> {
+        let parts = parts.iter().map(|part| (*part, Err("starting".to_owned()))).collect();
+        Arc::new(Self { parts: Mutex::new(parts), beats: Mutex::default() })
+    }
+
+    /// A part is ready.
+    pub fn ready(&self, part: &'static str) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, Ok(()));
+    }
+
+    /// A part is not ready, and why.
+    pub fn not_ready(&self, part: &'static str, why: impl Into<String>) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, Err(why.into()));
+    }
+
+    /// A part has made progress and promises to do so again within `within`.
+    pub fn beat(&self, part: &'static str, within: Duration) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(part, (Instant::now(), within));
+    }
+
+    /// Which parts are not ready, one line each; empty when all are.
+    #[must_use]
+    pub fn unready(&self) -> String {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        lines(parts.iter().filter_map(|(part, state)| Some((*part, state.as_ref().err()?.clone()))))
+    }
+
+    /// Which parts have stopped making progress, one line each; empty when none has.
+    #[must_use]
+    pub fn stalled(&self) -> String {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = beats.iter().filter(|(_, (at, within))| at.elapsed() > *within);
+        lines(late.map(|(part, (at, _))| (*part, format!("no progress for {} s", at.elapsed().as_secs()))))
+    }
+}
+
+fn lines(parts: impl Iterator<Item = (&'static str, String)>) -> String {
+    parts.fold(String::new(), |mut text, (part, why)| {
+        let _ = writeln!(text, "{part}: {why}");
+        text
+    })
+}
+
+/// `/healthz` (alive) and `/readyz` (ready): 200 `ok`, or 503 with a line per part.
+pub fn health_routes<S: Clone + Send + Sync + 'static>(health: &Arc<Health>) -> Router<S> {
+    let (live, ready) = (Arc::clone(health), Arc::clone(health));
+    Router::new()
+        .route("/healthz", get(move || async move { answer(live.stalled()) }))
+        .route("/readyz", get(move || async move { answer(ready.unready()) }))
+}
+
+/// The admin port's routes: health, and `/metrics` in the Prometheus text format.
+pub fn routes(health: &Arc<Health>, metrics: PrometheusHandle) -> Router {
+    health_routes(health).route("/metrics", get(move || async move { metrics.render() }))
+}
+
+fn answer(problems: String) -> (StatusCode, String) {
+    if problems.is_empty() {
+        (StatusCode::OK, "ok\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_when_every_part_is() {
+        let health = Health::new(&["broker", "database"]);
+        health.ready("broker");
+        assert_eq!(health.unready(), "database: starting\n");
+        health.ready("database");
+        assert_eq!(health.unready(), "");
+        health.not_ready("broker", "connection lost");
+        assert_eq!(health.unready(), "broker: connection lost\n");
+    }
+
+    #[test]
+    fn a_part_without_progress_stalls_the_process() {
+        let health = Health::new(&[]);
+        health.beat("consumer", Duration::from_secs(60));
+        assert_eq!(health.stalled(), "");
+        health.beat("consumer", Duration::ZERO);
+        assert!(health.stalled().starts_with("consumer: no progress"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Serving HTTP with a limit on everything: connections, header size and time, requests in flight, whole-request time.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+
+/// Most connections at once; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 4_096;
+/// From the first byte of a request to the end of its headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest request line and headers together.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+const STREAMS_MAX: u32 = 256;
+/// How long requests in flight may take once the process is draining.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Binds a listener.
+///
+/// # Errors
+/// The address is taken or not ours; the message names the setting.
+pub async fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (setting {setting})"))
+}
+
+/// Serves until the token is cancelled, then stops accepting and lets requests in flight end, for at most 15 s.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let builder = Arc::new(connection_builder());
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accept = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, or a connection that was gone before it was accepted.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still in flight after {} s", DRAIN_TIMEOUT.as_secs());
+    }
+}
+
+fn connection_builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(16 * 1024);
+    builder
+}
+
+/// Limits of a public listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests worked on at once; more are answered 503 at once.
+    pub concurrency_max: usize,
+    /// A request that takes longer is answered 503.
+    pub request_timeout: Duration,
+}
+
+/// Puts the limits, and an answer for a panic, around routes. Apply to everything but the health routes.
+pub fn limited(router: Router, limits: Limits) -> Router {
+    let permits = Arc::new(Semaphore::new(limits.concurrency_max));
+    let limit = move |request: Request, next: Next| {
+        let permits = Arc::clone(&permits);
+        async move { limited_request(&permits, limits, request, next).await }
+    };
+    router.layer(middleware::from_fn(limit)).layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+}
+
+async fn limited_request(permits: &Semaphore, limits: Limits, request: Request, next: Next) -> Response {
+    let Ok(_permit) = permits.try_acquire() else {
+        return unavailable("overloaded", "Too many requests at once").into_response();
+    };
+    match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => unavailable("timeout", "The request took too long")
+            .detail("it may still take effect: repeat the same body with the same key")
+            .into_response(),
+    }
+}
+
+fn unavailable(kind: &str, title: &'static str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, title).retry_after(1)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    tracing::error!("a request handler panicked");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error").into_response()
+}

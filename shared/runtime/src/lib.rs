@@ -1,0 +1,12 @@
+//! What every binary starts with, written once: settings, telemetry, signals, HTTP serving, API keys.
+//!
+//! Business logic never lives here; nothing below `main` reads the environment.
+
+pub mod admin;
+pub mod auth;
+pub mod http;
+pub mod keys;
+pub mod problem;
+pub mod settings;
+pub mod signals;
+pub mod telemetry;

@@ -1,0 +1,143 @@
+//! Settings: file (TOML) < environment (`ORDERFLEET_…`) < `--set`, one file for the whole fleet.
+//!
+//! Every binary reads its own sections and leaves the others alone, so all of them can be started with the same file
+//! and the same environment. A section that no binary knows, and a key that its section does not know, are refused.
+
+use std::{collections::HashMap, io::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Every section of the settings file.
+const SECTIONS: [&str; 7] = ["broker", "database", "producer", "query", "steps", "telemetry", "worker"];
+const PREFIX: &str = "ORDERFLEET_";
+/// The two addresses everybody needs have short names in the environment.
+const SHORT_NAMES: [(&str, &str); 2] = [("AMQP_URL", "broker.url"), ("MONGODB_URI", "database.uri")];
+
+/// Command-line options that every service has.
+#[derive(Debug, Default, clap::Args)]
+#[group(skip)]
+pub struct Options {
+    /// Settings file (TOML); without one the defaults and the environment apply
+    #[arg(long, value_name = "FILE", env = "ORDERFLEET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Sets one setting, for example `--set worker.concurrency=64`; repeatable, wins over file and environment
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Prints the effective settings, secrets redacted, and exits
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Reads the settings of one binary: the sections that are fields of `T`.
+///
+/// # Errors
+/// A file that is missing or no TOML, an unknown section or key, or a value that does not fit; the message names it.
+pub fn load<T: DeserializeOwned>(options: &Options, sections: &[&str]) -> anyhow::Result<T> {
+    load_from(options, sections, std::env::vars().collect())
+}
+
+fn load_from<T: DeserializeOwned>(
+    options: &Options,
+    sections: &[&str],
+    environment: HashMap<String, String>,
+) -> anyhow::Result<T> {
+    let mut builder = Config::builder();
+    if let Some(path) = &options.config {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("settings file {}", path.display()))?;
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+    }
+    for (variable, key) in SHORT_NAMES {
+        if let Some(value) = environment.get(&format!("{PREFIX}{variable}")).filter(|value| !value.is_empty())
+        {
+            builder = builder.set_override(key, value.as_str())?;
+        }
+    }
+    builder = builder.add_source(Environment::default().separator("__").source(Some(relevant(environment))));
+    for assignment in &options.set {
+        let (key, value) = assignment
+            .split_once('=')
+            .with_context(|| format!("--set {assignment}: write it as KEY=VALUE"))?;
+        builder = builder.set_override(key, value).with_context(|| format!("--set {assignment}"))?;
+    }
+    let mut table = builder.build().context("settings")?.cache.into_table().context("settings")?;
+    if let Some(unknown) = table.keys().find(|key| !SECTIONS.contains(&key.as_str())) {
+        bail!("unknown settings section [{unknown}]; the sections are {}", SECTIONS.join(", "));
+    }
+    table.retain(|key, _| sections.contains(&key.as_str()));
+    T::deserialize(Value::new(None, ValueKind::Table(table))).context("settings")
+}
+
+/// `ORDERFLEET_WORKER__CONCURRENCY` is the setting `worker.concurrency`; variables without `__` are no settings.
+fn relevant(environment: HashMap<String, String>) -> HashMap<String, String> {
+    let setting =
+        |name: &str| name.strip_prefix(PREFIX).filter(|rest| rest.contains("__")).map(str::to_owned);
+    environment.into_iter().filter_map(|(name, value)| Some((setting(&name)?, value))).collect()
+}
+
+/// Writes the effective settings to standard output as TOML, for `--print-config`. Sections redact their secrets when
+/// serialised.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print<T: Serialize>(settings: &T) -> anyhow::Result<()> {
+    let text = toml::to_string_pretty(settings).context("cannot show the settings as TOML")?;
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Settings {
+        worker: Worker,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Worker {
+        concurrency: u32,
+        name: String,
+    }
+
+    fn read(file: &str, environment: &[(&str, &str)], set: &[&str]) -> anyhow::Result<Settings> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orderfleet.toml");
+        std::fs::write(&path, file).unwrap();
+        let options = Options {
+            config: Some(path),
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+            print_config: false,
+        };
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        load_from(&options, &["worker"], environment)
+    }
+
+    #[test]
+    fn flags_win_over_environment_and_environment_over_file() {
+        let file = "[worker]\nconcurrency = 1\nname = 'file'\n[producer]\nlisten = 'x'";
+        let environment = [("ORDERFLEET_WORKER__CONCURRENCY", "2"), ("ORDERFLEET_WORKER__NAME", "007")];
+        let settings = read(file, &environment, &["worker.concurrency=3"]).unwrap();
+        assert_eq!(settings, Settings { worker: Worker { concurrency: 3, name: "007".into() } });
+    }
+
+    #[test]
+    fn unknown_sections_and_keys_are_refused_by_name() {
+        for (file, environment, word) in [
+            ("[wroker]\nconcurrency = 1", None, "wroker"),
+            ("[worker]\nconcurency = 1", None, "concurency"),
+            ("[worker]\nconcurrency = 'many'", None, "worker.concurrency"),
+            ("", Some(("ORDERFLEET_WORKER__PREFETSCH", "1")), "prefetsch"),
+            ("", Some(("ORDERFLEET_WROKER__NAME", "1")), "wroker"),
+        ] {
+            let error = format!("{:#}", read(file, environment.as_slice(), &[]).unwrap_err());
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
