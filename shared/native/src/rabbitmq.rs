@@ -1,0 +1,185 @@
+//! A RabbitMQ server of its own: own data, own cookie, own `epmd`, loopback only, whoever else runs one here.
+
+mod files;
+mod handshake;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use crate::Error;
+use crate::process::{Launch, Process, Signal};
+use crate::ready::{lock, until_ready};
+use files::Files;
+
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// Settings of a [`RabbitMq`].
+#[derive(Debug, Clone)]
+pub struct RabbitMqOptions {
+    /// How long at-least-once dead-lettering waits for the target queue before it publishes again. RabbitMQ's own
+    /// default of 3 minutes turns a hiccup into a stalled retry tier. Default 2 s.
+    pub dead_letter_confirm_timeout: Duration,
+    /// See [`Launch::orphan_grace`]. Default zero.
+    pub orphan_grace: Duration,
+    /// How long it may take until it accepts AMQP connections. Default 90 s.
+    pub start_timeout: Duration,
+    /// Where its output goes. Default `rabbitmq.log` in its folder.
+    pub log: Option<PathBuf>,
+}
+
+impl Default for RabbitMqOptions {
+    fn default() -> Self {
+        Self {
+            dead_letter_confirm_timeout: Duration::from_secs(2),
+            orphan_grace: Duration::ZERO,
+            start_timeout: Duration::from_secs(90),
+            log: None,
+        }
+    }
+}
+
+/// A running RabbitMQ server. Dropping it kills the server, and so does the end of this process.
+#[derive(Debug)]
+pub struct RabbitMq {
+    files: Files,
+    options: RabbitMqOptions,
+    epmd: Process,
+    broker: Process,
+}
+
+impl RabbitMq {
+    /// Starts a server on the data in `dir`, which is made if need be, and waits until it accepts AMQP connections.
+    /// Data and ports stay in `dir`: a later start continues there. After a crash, data confirmed to publishers is
+    /// recovered by RabbitMQ.
+    ///
+    /// # Errors
+    /// When RabbitMQ is not installed, another server runs in `dir`, or it ends or is not ready in time; the error
+    /// carries its last log lines.
+    pub async fn start(dir: &Path, options: RabbitMqOptions) -> Result<Self, Error> {
+        require_installed()?;
+        let files = Files::write(dir, &options)?;
+        let epmd = start_epmd(&files, &options).await?;
+        let broker = start_broker(&files, &options).await?;
+        Ok(Self { files, options, epmd, broker })
+    }
+
+    /// AMQP URL with credentials, for clients on this machine. The same over restarts.
+    pub fn amqp_url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.files.amqp_port)
+    }
+
+    /// The wrapper script that runs `rabbitmqctl` against this server.
+    pub fn ctl_script(&self) -> &Path {
+        &self.files.ctl_script
+    }
+
+    /// Where the server's output goes.
+    pub fn log(&self) -> &Path {
+        &self.files.log
+    }
+
+    /// Runs `rabbitmqctl` with `arguments` and returns what it printed. It takes a second or two.
+    ///
+    /// # Errors
+    /// When it fails; the error carries what it said.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<String, Error> {
+        let command = format!("rabbitmqctl {}", arguments.join(" "));
+        let output = tokio::process::Command::new(&self.files.ctl_script)
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(Error::io(format!("run {command}")))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Command { command, status: output.status, stderr })
+    }
+
+    /// Sends the server a signal, such as [`Signal::Stop`] for a hang.
+    pub fn signal(&mut self, signal: Signal) {
+        self.broker.signal(signal);
+    }
+
+    /// Waits until the server has ended, whatever the cause. May be dropped and called again.
+    ///
+    /// # Errors
+    /// When the operating system cannot say.
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        self.broker.wait().await
+    }
+
+    /// Ends the server at once, as a crash would; its data stays for [`RabbitMq::restart`].
+    ///
+    /// # Errors
+    /// When the operating system cannot say whether it has ended.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        self.broker.kill().await.map(drop)
+    }
+
+    /// Stops the server if it still runs, and starts it again with the same data on the same ports.
+    ///
+    /// # Errors
+    /// As [`RabbitMq::start`]; it may be called again.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.stop().await?;
+        self.epmd = start_epmd(&self.files, &self.options).await?;
+        self.broker = start_broker(&self.files, &self.options).await?;
+        Ok(())
+    }
+
+    /// Stops the server in order; its data stays. A second call does nothing.
+    ///
+    /// # Errors
+    /// When the operating system cannot say whether it has ended.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        self.broker.stop(STOP_GRACE).await?;
+        self.epmd.kill().await.map(drop)
+    }
+}
+
+fn require_installed() -> Result<(), Error> {
+    if Path::new(SERVER).is_file() {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        program: "RabbitMQ",
+        looked_at: format!("looked for {SERVER}"),
+        way_out: "run tools/setup.sh, or set ORDERFLEET_AMQP_URL to a running one",
+    })
+}
+
+/// Erlang's port mapper. The broker would start a shared one that outlives it; this one belongs to it alone.
+async fn start_epmd(files: &Files, options: &RabbitMqOptions) -> Result<Process, Error> {
+    let mut command = Command::new("epmd");
+    command.args(["-address", "127.0.0.1", "-port", &files.epmd_port.to_string()]);
+    let launch = Launch {
+        name: "epmd",
+        command: &command,
+        log: &files.log,
+        lock: None,
+        orphan_grace: options.orphan_grace,
+    };
+    let mut epmd = Process::start(launch)?;
+    until_ready(&mut epmd, options.start_timeout, || handshake::connect(files.epmd_port)).await?;
+    Ok(epmd)
+}
+
+async fn start_broker(files: &Files, options: &RabbitMqOptions) -> Result<Process, Error> {
+    let mut command = Command::new(SERVER);
+    command.current_dir(&files.dir).envs(files.environment());
+    let launch = Launch {
+        name: "RabbitMQ",
+        command: &command,
+        log: &files.log,
+        lock: Some(lock(&files.dir).await?),
+        orphan_grace: options.orphan_grace,
+    };
+    let mut broker = Process::start(launch)?;
+    let port = files.amqp_port;
+    until_ready(&mut broker, options.start_timeout, || handshake::begin(port)).await?;
+    Ok(broker)
+}
