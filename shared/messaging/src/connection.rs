@@ -1,0 +1,49 @@
+//! Connecting, with a name for operators and a limit on the time it takes.
+
+use std::time::Duration;
+
+use lapin::{Connection, ConnectionProperties, types::LongString};
+
+use crate::{settings::SettingError, topology::TopologyError};
+
+/// Longest time to connect and to assert the topology.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that could not be made, or to a broker whose topology is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The settings are wrong; trying again is no use.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The broker's topology differs.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// No connection: address, credentials, or the broker is down.
+    #[error("cannot connect to RabbitMQ")]
+    Connect(#[source] lapin::Error),
+    /// No answer in time.
+    #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// A pool of channels could not be made.
+    #[error("cannot make a pool of channels: {0}")]
+    Pool(String),
+}
+
+impl ConnectError {
+    /// Whether waiting may help: the broker is down or slow. False for wrong settings and a topology that differs.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Pool(_))
+    }
+}
+
+pub(crate) fn properties(name: &str) -> ConnectionProperties {
+    ConnectionProperties::default().with_connection_name(LongString::from(name))
+}
+
+pub(crate) async fn connect(address: &str, name: &str) -> Result<Connection, ConnectError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(address, properties(name))).await {
+        Ok(connection) => connection.map_err(ConnectError::Connect),
+        Err(_) => Err(ConnectError::Timeout),
+    }
+}

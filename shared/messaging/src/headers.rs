@@ -1,0 +1,143 @@
+//! What a message carries besides its body: an allow-list, built anew for every publish.
+//!
+//! `x-death` and its kin are never copied. Up to RabbitMQ 3.13 the broker believes an `x-death` that a client sends: a
+//! copy of it can make a later dead-letter hop look like a cycle, and the message is dropped or jams its tier for ever.
+
+use std::collections::BTreeMap;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+const PERSISTENT: u8 = 2;
+/// Headers that are ours to set or to hand on.
+const ALLOWED: [&str; 4] = ["traceparent", "tracestate", "reason", "dead_letter_id"];
+const CLOUD_EVENTS: &str = "cloudEvents:";
+
+/// Properties and headers of one message. Texts only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    message_id: Option<String>,
+    kind: Option<String>,
+    entries: BTreeMap<String, String>,
+}
+
+impl Headers {
+    /// Headers of a message of a kind (its AMQP type).
+    #[must_use]
+    pub fn new(kind: &str) -> Self {
+        Self { kind: Some(kind.to_owned()), ..Self::default() }
+    }
+
+    /// Sets the message id: the same for a repeat of the same message.
+    #[must_use]
+    pub fn message_id(mut self, id: &str) -> Self {
+        self.message_id = Some(id.to_owned());
+        self
+    }
+
+    /// Hands the trace context on.
+    #[must_use]
+    pub fn traceparent(self, value: Option<&str>) -> Self {
+        self.entry("traceparent", value)
+    }
+
+    /// Says why a dead letter is one. Shown to people; no personal data.
+    #[must_use]
+    pub fn reason(self, value: &str) -> Self {
+        self.entry("reason", Some(value))
+    }
+
+    /// The id of a dead letter.
+    #[must_use]
+    pub fn dead_letter_id(self, value: &str) -> Self {
+        self.entry("dead_letter_id", Some(value))
+    }
+
+    /// A CloudEvents attribute, in the AMQP binding's spelling (CloudEvents AMQP Protocol Binding 1.0.2, 3.1).
+    #[must_use]
+    pub fn cloud_event(self, attribute: &str, value: &str) -> Self {
+        self.entry(&format!("{CLOUD_EVENTS}{attribute}"), Some(value))
+    }
+
+    /// The value of a header.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.entries.get(name).map(String::as_str)
+    }
+
+    /// The AMQP type.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    fn entry(mut self, name: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            self.entries.insert(name.to_owned(), value.to_owned());
+        }
+        self
+    }
+
+    /// What a received message carries of the allowed headers; with `unknown` also every text that is not the broker's
+    /// own: a message of a newer schema must not lose what only newer builds know.
+    pub(crate) fn received(properties: &BasicProperties, unknown: bool) -> Self {
+        let known = |name: &str| ALLOWED.contains(&name) || name.starts_with(CLOUD_EVENTS);
+        let keep = |name: &str| known(name) || (unknown && !name.starts_with("x-"));
+        let table = properties.headers().as_ref();
+        let entries = table.into_iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
+            let text =
+                value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())?;
+            keep(name.as_str()).then(|| (name.to_string(), text))
+        });
+        Self {
+            message_id: properties.message_id().as_ref().map(ToString::to_string),
+            kind: properties.kind().as_ref().map(ToString::to_string),
+            entries: entries.collect(),
+        }
+    }
+
+    pub(crate) fn properties(&self) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in &self.entries {
+            table.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
+        }
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_headers(table);
+        if let Some(id) = &self.message_id {
+            properties = properties.with_message_id(id.as_str().into());
+        }
+        if let Some(kind) = &self.kind {
+            properties = properties.with_type(kind.as_str().into());
+        }
+        properties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_own_headers_are_never_copied() {
+        let mut table = FieldTable::default();
+        for name in ["x-death", "x-delivery-count", "x-first-death-queue", "traceparent", "novel"] {
+            table.insert(name.into(), AMQPValue::LongString("v".into()));
+        }
+        let properties = BasicProperties::default().with_headers(table);
+        let names = |unknown| Headers::received(&properties, unknown).entries.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(false), ["traceparent"]);
+        assert_eq!(names(true), ["novel", "traceparent"]);
+    }
+
+    #[test]
+    fn headers_survive_the_wire_and_messages_are_persistent() {
+        let headers = Headers::new("place").message_id("m").traceparent(Some("00-a")).cloud_event("id", "e");
+        let properties = headers.properties();
+        assert_eq!(properties.delivery_mode(), &Some(PERSISTENT));
+        assert_eq!(Headers::received(&properties, false), headers);
+    }
+}
