@@ -1,0 +1,80 @@
+//! What can go wrong with the database, apart from what the saga core decides by.
+
+use std::{path::PathBuf, time::Duration};
+
+use orderfleet_domain::OrderId;
+
+/// A database that cannot be used, or a call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file with the connection string cannot be read.
+    #[error("cannot read the connection string from {path} (setting database.uri_file)")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection string is none. The message holds no credentials.
+    #[error("setting database.uri: {0}")]
+    Uri(String),
+    /// No primary answered in time.
+    #[error("no MongoDB primary answers at {uri}")]
+    Unreachable {
+        /// The connection string, redacted.
+        uri: String,
+        /// Why.
+        source: Box<mongodb::error::ErrorKind>,
+    },
+    /// The server is no member of a replica set: it has neither majority writes nor linearizable reads.
+    #[error(
+        "the MongoDB server at {uri} is a standalone; orderfleet needs a replica set (one member is enough: start mongod \
+         with --replSet rs0 and run rs.initiate()) or a sharded cluster"
+    )]
+    Standalone {
+        /// The connection string, redacted.
+        uri: String,
+    },
+    /// The server is older than 6.0.
+    #[error(
+        "MongoDB 6.0 or newer is needed; the server at {uri} speaks wire version {wire_version}, below 17"
+    )]
+    TooOld {
+        /// The connection string, redacted.
+        uri: String,
+        /// The newest wire version the server speaks.
+        wire_version: i32,
+    },
+    /// A call had no answer in its time. It may still take effect.
+    #[error("the database did not answer a {operation} within {} ms", after.as_millis())]
+    Timeout {
+        /// What was asked.
+        operation: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A call was answered with an error, or not at all.
+    #[error("the database failed a {operation}")]
+    Call {
+        /// What was asked.
+        operation: &'static str,
+        /// Why.
+        source: Box<mongodb::error::ErrorKind>,
+    },
+    /// A document that this build cannot read.
+    #[error("the document of order {order_id} cannot be read")]
+    Unreadable {
+        /// The order.
+        order_id: OrderId,
+        /// Why.
+        source: Box<mongodb::bson::error::Error>,
+    },
+}
+
+impl StoreError {
+    /// Whether waiting cannot help: the settings or the server have to be changed first.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::SecretFile { .. } | Self::Uri(_) | Self::Standalone { .. } | Self::TooOld { .. })
+    }
+}

@@ -1,0 +1,197 @@
+//! The saga core's effects on an order's document. Every filter names the `_id`, so that each call meets one shard.
+
+use jiff::Timestamp;
+use mongodb::{
+    bson::{self, DateTime, Document, doc},
+    options::{ReadConcern, ReturnDocument, UpdateModifications},
+};
+use orderfleet_domain::{
+    AccountId, Fingerprint, Order, OrderId,
+    saga::{Claim, Entry, Note, Phase, Record, StoreReply, Write},
+};
+
+use crate::{
+    Store, claim,
+    document::{CONFLICTS_MAX, Deciding, HISTORY_MAX, NewDocument, Pinned, Shared, StoredEntry, date},
+    failure::{is_duplicate, refusal, reply},
+    reading,
+};
+
+impl Store {
+    /// Inserts the document of an order seen for the first time: `Applied`, `Exists` (also when it is this insert's own
+    /// earlier try), `Unknown` or `Refused`.
+    pub async fn insert(
+        &self,
+        order_id: &OrderId,
+        account: &AccountId,
+        order: &Order,
+        accepted_at: Timestamp,
+        record: &Record,
+    ) -> StoreReply {
+        let document = new_document(order_id, account, order, accepted_at, record);
+        let raw = match bson::serialize_to_raw_document_buf(&document) {
+            Ok(raw) => raw,
+            Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+        };
+        match self.call("insert", self.orders.insert_one(raw)).await {
+            Ok(_) => StoreReply::Applied,
+            Err(error) if is_duplicate(&error) => StoreReply::Exists,
+            Err(error) => reply(order_id, &error),
+        }
+    }
+
+    /// Claims the document: `Claimed` with the document after it, `NoMatch`, `Unknown` or `Refused`.
+    ///
+    /// With a claim comes the order itself, which a worker that did not insert it has to learn. A document that cannot
+    /// be read is claimed with a record that is not consistent, which the core parks, and without an order.
+    pub async fn claim(&self, order_id: &OrderId, claim: &Claim) -> (StoreReply, Option<Order>) {
+        let filter = claim::filter(order_id.as_str(), claim);
+        let update = claim::update(claim);
+        let call = self.orders.find_one_and_update(filter, update).return_document(ReturnDocument::After);
+        match self.call("claim", call).await {
+            Ok(Some(raw)) => {
+                let (record, order) = reading::read(order_id, &raw);
+                (StoreReply::Claimed(Box::new(record)), order)
+            }
+            Ok(None) => (StoreReply::NoMatch, None),
+            Err(error) => (reply(order_id, &error), None),
+        }
+    }
+
+    /// Compare-and-set: `Applied`, `NoMatch` (also when it was applied before: read, and look for the nonce), `Unknown`
+    /// or `Refused`. Leaves `cancel` alone, and `evp` unless it is to be raised; fingerprint and steps are pinned.
+    pub async fn write(&self, order_id: &OrderId, write: &Write) -> StoreReply {
+        let update = match write_update(write) {
+            Ok(update) => update,
+            Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+        };
+        self.update("write", order_id, write_filter(order_id, write), update).await
+    }
+
+    /// Writes a note, which never touches rev, epoch or nonce: `Applied` (also when it was noted before), `NoMatch`,
+    /// `Unknown` or `Refused`.
+    pub async fn note(&self, order_id: &OrderId, note: &Note) -> StoreReply {
+        let (filter, update) = match note {
+            Note::Conflict(fp) => (doc! { "_id": order_id.as_str() }, vec![conflict(fp)].into()),
+            Note::Cancel => (cancel_filter(order_id), set(doc! { "cancel": true })),
+            Note::Owed { generation, rev, owed } => {
+                (owed_filter(order_id, *generation, *rev), set(doc! { "evp": owed }))
+            }
+        };
+        self.update("note", order_id, filter, update).await
+    }
+
+    /// Reads the document linearizably: `Found` reflects every write that was majority-committed before the call.
+    /// `Unknown` otherwise.
+    pub async fn read(&self, order_id: &OrderId) -> StoreReply {
+        let call = self
+            .orders
+            .find_one(doc! { "_id": order_id.as_str() })
+            .read_concern(ReadConcern::linearizable())
+            .max_time(self.timeout);
+        match self.call("read", call).await {
+            Ok(found) => StoreReply::Found(found.map(|raw| Box::new(reading::read(order_id, &raw).0))),
+            Err(error) => reply(order_id, &error),
+        }
+    }
+
+    async fn update(
+        &self,
+        operation: &'static str,
+        order_id: &OrderId,
+        filter: Document,
+        update: UpdateModifications,
+    ) -> StoreReply {
+        match self.call(operation, self.orders.update_one(filter, update)).await {
+            Ok(result) if result.matched_count == 0 => StoreReply::NoMatch,
+            Ok(_) => StoreReply::Applied,
+            Err(error) => reply(order_id, &error),
+        }
+    }
+}
+
+fn new_document(
+    order_id: &OrderId,
+    account: &AccountId,
+    order: &Order,
+    accepted_at: Timestamp,
+    record: &Record,
+) -> NewDocument {
+    let now = DateTime::now();
+    let pinned = Pinned {
+        id: order_id.clone(),
+        account: account.clone(),
+        fp: record.fp.clone(),
+        order: order.into(),
+        steps: record.steps.clone(),
+        accepted_at: date(accepted_at),
+        created_at: now,
+    };
+    let shared = Shared {
+        cancel: record.cancel,
+        evp: record.evp,
+        sweeps: 0,
+        sweep_due: None,
+        history: Vec::new(),
+        conflicts: Vec::new(),
+        updated_at: now,
+    };
+    NewDocument { pinned, deciding: Deciding::from(record), shared }
+}
+
+fn write_filter(order_id: &OrderId, write: &Write) -> Document {
+    let expect = write.expect;
+    let mut filter = doc! {
+        "_id": order_id.as_str(),
+        "gen": i64::from(expect.generation),
+        "epoch": bson_u64(expect.epoch),
+        "rev": bson_u64(expect.rev),
+    };
+    if expect.uncancelled {
+        filter.insert("cancel", false);
+    }
+    filter
+}
+
+fn write_update(write: &Write) -> Result<UpdateModifications, bson::error::Error> {
+    let mut fields = Deciding::from(&write.next).fields()?;
+    fields.extend(doc! { "sweeps": 0_i64, "sweep_due": null });
+    if write.owes {
+        fields.insert("evp", true);
+    }
+    let mut update = doc! { "$set": fields, "$currentDate": { "updated_at": true } };
+    if !write.entries.is_empty() {
+        update.insert("$push", doc! { "history": history(&write.entries)? });
+    }
+    Ok(update.into())
+}
+
+fn history(entries: &[Entry]) -> Result<Document, bson::error::Error> {
+    let entries: Vec<_> = entries.iter().map(StoredEntry::from).collect();
+    Ok(doc! { "$each": bson::serialize_to_bson(&entries)?, "$slice": -HISTORY_MAX })
+}
+
+/// An update pipeline, so that one call tells a fingerprint that is noted already from an order that is not there.
+fn conflict(fp: &Fingerprint) -> Document {
+    let noted = doc! { "$in": [fp.as_str(), "$conflicts.fp"] };
+    let entry = doc! { "fp": fp.as_str(), "at": "$$NOW" };
+    let appended = doc! { "$slice": [{ "$concatArrays": ["$conflicts", [entry]] }, -CONFLICTS_MAX] };
+    doc! { "$set": { "conflicts": { "$cond": [noted, "$conflicts", appended] }, "updated_at": "$$NOW" } }
+}
+
+fn cancel_filter(order_id: &OrderId) -> Document {
+    doc! { "_id": order_id.as_str(), "phase": { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] } }
+}
+
+fn owed_filter(order_id: &OrderId, generation: u32, rev: u64) -> Document {
+    doc! { "_id": order_id.as_str(), "gen": i64::from(generation), "rev": bson_u64(rev) }
+}
+
+fn set(fields: Document) -> UpdateModifications {
+    doc! { "$set": fields, "$currentDate": { "updated_at": true } }.into()
+}
+
+/// BSON has no unsigned integers. A number beyond the signed ones is stored nowhere and so matches nothing.
+fn bson_u64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(-1)
+}

@@ -1,0 +1,168 @@
+//! The collection, its indexes and its validator, as code.
+
+use futures_util::TryStreamExt as _;
+use mongodb::{
+    IndexModel,
+    bson::{Document, doc},
+    error::ErrorKind,
+    options::IndexOptions,
+};
+use orderfleet_domain::saga::{CauseClass, Phase};
+
+use crate::{Store, StoreError, store::ORDERS};
+
+/// Raised with every change of the validator: an older build does not put its own back.
+const VALIDATOR_VERSION: i32 = 1;
+const NAMESPACE_EXISTS: i32 = 48;
+
+impl Store {
+    /// Creates what is missing: the collection with its validator, and the indexes. Call it at every start, in as many
+    /// processes as there are; a crash in between leaves what was created, and the next call creates the rest. A
+    /// validator of a newer build is left alone.
+    ///
+    /// # Errors
+    /// The database did not answer in time, or an index of the same name has other fields.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        self.prepare_validator().await?;
+        self.call("create indexes", self.orders.create_indexes(indexes())).await.map(drop)
+    }
+
+    async fn prepare_validator(&self) -> Result<(), StoreError> {
+        let create = self.database.create_collection(ORDERS).validator(validator());
+        match self.call("create collection", create).await {
+            Err(StoreError::Call { source, .. }) if is_there_already(&source) => {}
+            other => return other,
+        }
+        let list = self.database.list_collections().filter(doc! { "name": ORDERS });
+        let found: Vec<_> = self.call("list collections", async { list.await?.try_collect().await }).await?;
+        let present = found.into_iter().next().and_then(|collection| collection.options.validator);
+        if present.as_ref().and_then(version_of) >= Some(VALIDATOR_VERSION) {
+            return Ok(());
+        }
+        let change = doc! { "collMod": ORDERS, "validator": validator() };
+        self.call("change the validator", self.database.run_command(change)).await.map(drop)
+    }
+}
+
+fn indexes() -> [IndexModel; 3] {
+    let owing = IndexOptions::builder().partial_filter_expression(doc! { "evp": true }).build();
+    [
+        IndexModel::builder().keys(doc! { "account": 1, "created_at": -1 }).build(),
+        IndexModel::builder().keys(doc! { "phase": 1, "due_at": 1 }).build(),
+        IndexModel::builder().keys(doc! { "sweep_due": 1 }).options(owing).build(),
+    ]
+}
+
+/// Types and words of what decides: the second line of defence, after the types of this crate. Fields it does not know
+/// are welcome, so that a newer build may add some.
+fn validator() -> Document {
+    let properties = doc! {
+        "_id": text(),
+        "account": text(),
+        "fp": { "bsonType": "string", "minLength": 66, "maxLength": 66 },
+        "order": order(),
+        "sv": number(1),
+        "steps": { "bsonType": "array", "minItems": 1, "items": text() },
+        "gen": number(1),
+        "final": { "bsonType": "bool" },
+        "phase": words([Phase::Run, Phase::Comp, Phase::Done, Phase::Undone].map(Phase::as_str)),
+        "cur": number(0),
+        "hi": number(0),
+        "att": number(0),
+        "waits": number(0),
+        "due_at": date_or_null(),
+        "charged_at": date_or_null(),
+        "excused_ms": { "bsonType": "long" },
+        "hold": {
+            "bsonType": ["object", "null"],
+            "required": ["id", "step", "reason", "at"],
+            "properties": { "id": text(), "step": text() },
+        },
+        "cancel": { "bsonType": "bool" },
+        "epoch": long(1),
+        "rev": long(1),
+        "nonce": { "bsonType": "binData" },
+        "owner": { "bsonType": ["string", "null"] },
+        "lease_until": date_or_null(),
+        "evp": { "bsonType": "bool" },
+        "cause": {
+            "bsonType": ["object", "null"],
+            "required": ["class", "step", "message"],
+            "properties": { "class": words(CAUSES.map(CauseClass::as_str)), "step": text() },
+        },
+        "results": { "bsonType": "array", "items": result() },
+        "history": { "bsonType": "array" },
+        "conflicts": { "bsonType": "array" },
+        "sweeps": number(0),
+        "sweep_due": date_or_null(),
+        "accepted_at": { "bsonType": "date" },
+        "created_at": { "bsonType": "date" },
+        "updated_at": { "bsonType": "date" },
+    };
+    let required: Vec<_> = properties.keys().cloned().collect();
+    let title = format!("orderfleet order, version {VALIDATOR_VERSION}");
+    doc! { "$jsonSchema": { "title": title, "bsonType": "object", "required": required, "properties": properties } }
+}
+
+const CAUSES: [CauseClass; 6] = [
+    CauseClass::Refused,
+    CauseClass::Cancelled,
+    CauseClass::AttemptsExhausted,
+    CauseClass::DeadlinePassed,
+    CauseClass::Tombstone,
+    CauseClass::Discarded,
+];
+
+fn order() -> Document {
+    let line = doc! {
+        "bsonType": "object",
+        "required": ["sku", "quantity", "unit_price"],
+        "properties": { "sku": text(), "quantity": number(1), "unit_price": { "bsonType": "decimal" } },
+    };
+    doc! {
+        "bsonType": "object",
+        "required": ["channel", "currency", "payment_ref", "ship_to", "lines"],
+        "properties": {
+            "currency": text(),
+            "placed_at": { "bsonType": "date" },
+            "lines": { "bsonType": "array", "minItems": 1, "items": line },
+        },
+    }
+}
+
+fn result() -> Document {
+    doc! {
+        "bsonType": "object",
+        "required": ["step", "state", "at"],
+        "properties": { "step": text(), "state": words(["done", "undone", "settled_by_person"]), "at": { "bsonType": "date" } },
+    }
+}
+
+fn text() -> Document {
+    doc! { "bsonType": "string", "minLength": 1 }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Document {
+    doc! { "enum": words.to_vec() }
+}
+
+fn number(minimum: i32) -> Document {
+    doc! { "bsonType": ["int", "long"], "minimum": minimum }
+}
+
+fn long(minimum: i32) -> Document {
+    doc! { "bsonType": "long", "minimum": minimum }
+}
+
+fn date_or_null() -> Document {
+    doc! { "bsonType": ["date", "null"] }
+}
+
+fn version_of(validator: &Document) -> Option<i32> {
+    let title = validator.get_document("$jsonSchema").ok()?.get_str("title").ok()?;
+    title.rsplit(' ').next()?.parse().ok()
+}
+
+fn is_there_already(error: &ErrorKind) -> bool {
+    matches!(error, ErrorKind::Command(error) if error.code == NAMESPACE_EXISTS)
+}

@@ -1,0 +1,50 @@
+//! A connection to the orders, and the limit on every call.
+
+use std::{future::IntoFuture, time::Duration};
+
+use mongodb::{
+    Client, Collection, Database,
+    bson::{RawDocumentBuf, doc},
+};
+
+use crate::StoreError;
+
+/// Name of the one collection.
+pub(crate) const ORDERS: &str = "orders";
+
+/// The order documents. Cheap to clone; all clones share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) database: Database,
+    pub(crate) orders: Collection<RawDocumentBuf>,
+    /// The driver has no timeout of its own for a whole call.
+    pub(crate) timeout: Duration,
+}
+
+impl Store {
+    pub(crate) fn new(client: &Client, name: &str, timeout: Duration) -> Self {
+        let database = client.database(name);
+        Self { orders: database.collection(ORDERS), database, timeout }
+    }
+
+    /// Asks the primary for a sign of life.
+    ///
+    /// # Errors
+    /// There is no primary, or it did not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.call("ping", self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+    }
+
+    /// Performs a call, for at most the time that the settings allow.
+    pub(crate) async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.timeout, call.into_future()).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(StoreError::Call { operation, source: error.kind }),
+            Err(_) => Err(StoreError::Timeout { operation, after: self.timeout }),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the sweeper looks for: orders that owe a publish, and deferrals that are long overdue.
+//!
+//! These are the only queries without an `_id`: they ask every shard, by index. What was swept is put aside in fields of
+//! their own (`sweeps`, `sweep_due`), so `due_at` stays what the saga wrote.
+
+use futures_util::TryStreamExt as _;
+use mongodb::bson::{DateTime, Document, doc};
+use orderfleet_domain::{
+    AccountId, Fingerprint, OrderId,
+    saga::{Millis, Phase, Tier},
+};
+use serde::Deserialize;
+
+use crate::Store;
+use crate::StoreError;
+
+/// First wait after a sweep; doubled by every further one that met no deciding write in between.
+const POSTPONE_MIN_MS: Millis = 60_000;
+/// Longest wait after a sweep.
+const POSTPONE_MAX_MS: Millis = 24 * 3_600_000;
+
+/// An order to be put back into the hands of a worker, by a message to `orders.retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Overdue {
+    /// The order.
+    #[serde(rename = "_id")]
+    pub order_id: OrderId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The run it is in.
+    #[serde(rename = "gen")]
+    pub generation: u32,
+    /// Its fingerprint.
+    pub fp: Fingerprint,
+    /// It owes a publish; otherwise its wait is over and nobody came back for it.
+    #[serde(rename = "evp")]
+    pub owes: bool,
+    rev: u64,
+    sweeps: u32,
+}
+
+impl Store {
+    /// Orders to sweep, those that owe a publish first, then those whose `due_at` is more than the longest tier ago and
+    /// that are not held, longest overdue first; at most `limit`.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn overdue(&self, now: Millis, limit: u32) -> Result<Vec<Overdue>, StoreError> {
+        let now_date = DateTime::from_millis(now);
+        let not_postponed = doc! { "$not": { "$gt": now_date } };
+        let owing = doc! { "evp": true, "sweep_due": &not_postponed };
+        let mut found = self.sweepable(owing, doc! { "sweep_due": 1 }, limit).await?;
+        let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
+        if room > 0 {
+            let late = DateTime::from_millis(now - Tier::H1.millis());
+            let waiting = doc! {
+                "phase": { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] },
+                "due_at": { "$lt": late },
+                "hold": null,
+                "evp": false,
+                "sweep_due": not_postponed,
+            };
+            found.extend(self.sweepable(waiting, doc! { "due_at": 1 }, room).await?);
+        }
+        Ok(found)
+    }
+
+    /// Puts an order aside that was swept: a minute after the first sweep, twice as long after each further one, at most
+    /// a day. Leaves it alone if it was written since. Until it is called, the order is found again.
+    ///
+    /// # Errors
+    /// The database did not answer in time; it may be put aside all the same.
+    pub async fn postpone(&self, swept: &Overdue, now: Millis) -> Result<(), StoreError> {
+        let wait = POSTPONE_MIN_MS.saturating_mul(1 << swept.sweeps.min(20)).min(POSTPONE_MAX_MS);
+        let filter = doc! {
+            "_id": swept.order_id.as_str(),
+            "rev": i64::try_from(swept.rev).unwrap_or(-1),
+            "sweeps": i64::from(swept.sweeps),
+        };
+        let fields = doc! {
+            "sweeps": i64::from(swept.sweeps) + 1,
+            "sweep_due": DateTime::from_millis(now + wait),
+        };
+        self.call("postpone", self.orders.update_one(filter, doc! { "$set": fields })).await.map(drop)
+    }
+
+    async fn sweepable(
+        &self,
+        filter: Document,
+        sort: Document,
+        limit: u32,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        let fields = doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1 };
+        let orders = self.orders.clone_with_type::<Overdue>();
+        let find =
+            orders.find(filter).projection(fields).sort(sort).limit(i64::from(limit)).max_time(self.timeout);
+        self.call("sweep", async { find.await?.try_collect().await }).await
+    }
+}

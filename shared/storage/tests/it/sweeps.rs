@@ -1,0 +1,93 @@
+//! What the sweeper finds, in which order, and when again.
+
+use orderfleet_domain::{
+    OrderId,
+    saga::{Hold, Millis, Note, Phase, Record, StoreReply},
+};
+use orderfleet_storage::Overdue;
+
+use crate::support::{NOW, account, fp, in_database, order_id, steps};
+
+const HOUR_MS: Millis = 3_600_000;
+const MINUTE_MS: Millis = 60_000;
+
+fn keys(found: &[Overdue]) -> Vec<&str> {
+    let name = |id: &OrderId| {
+        ["owing", "done-owing", "held-owing", "late", "later", "held", "soon"]
+            .into_iter()
+            .find(|key| order_id(key) == *id)
+            .unwrap()
+    };
+    found.iter().map(|overdue| name(&overdue.order_id)).collect()
+}
+
+#[tokio::test]
+async fn owed_publishes_and_long_overdue_waits_are_found_and_held_orders_are_not() {
+    in_database(async |db| {
+        let hold = Hold { id: "h".into(), step: steps()[0].clone(), reason: "shipped".into(), at: NOW };
+        let waiting = |late: Millis| Record { due_at: Some(NOW - HOUR_MS - late), ..db.first() };
+        db.given("later", &waiting(1)).await;
+        db.given("late", &Record { phase: Phase::Comp, ..waiting(2) }).await;
+        db.given("soon", &waiting(-1)).await;
+        db.given("held", &Record { hold: Some(hold.clone()), ..waiting(3) }).await;
+        db.given("done-owing", &Record { phase: Phase::Done, evp: true, ..db.first() }).await;
+        db.given("held-owing", &Record { hold: Some(hold), evp: true, ..db.first() }).await;
+
+        let found = db.store.overdue(NOW, 10).await.unwrap();
+        let mut owing = keys(&found[..2]);
+        owing.sort_unstable();
+        assert_eq!(owing, ["done-owing", "held-owing"]);
+        assert_eq!(keys(&found[2..]), ["late", "later"]);
+        assert_eq!((&found[2].account, &found[2].fp, found[2].generation), (&account(), &fp(), 1));
+        assert!(found[0].owes && !found[3].owes);
+        assert_eq!(db.store.overdue(NOW, 3).await.unwrap().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_swept_is_found_again_later_and_later() {
+    in_database(async |db| {
+        let waiting = Record { due_at: Some(NOW - 2 * HOUR_MS), ..db.first() };
+        let id = db.given("late", &waiting).await;
+        db.given("owing", &Record { evp: true, ..db.first() }).await;
+        let mut now = NOW;
+        for wait in [1, 2, 4, 8] {
+            let found = db.store.overdue(now, 10).await.unwrap();
+            assert_eq!(keys(&found), ["owing", "late"]);
+            for swept in &found {
+                db.store.postpone(swept, now).await.unwrap();
+            }
+            assert_eq!(db.store.overdue(now + wait * MINUTE_MS - 1, 10).await.unwrap(), []);
+            now += wait * MINUTE_MS;
+        }
+        assert_eq!(db.stored(&id).await, waiting, "nothing that decides has changed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deciding_write_starts_the_waits_anew_and_wins_over_a_late_postponement() {
+    in_database(async |db| {
+        let waiting = Record { due_at: Some(NOW - 2 * HOUR_MS), ..db.first() };
+        let id = db.given("late", &waiting).await;
+        let found = db.store.overdue(NOW, 10).await.unwrap();
+        db.store.postpone(&found[0], NOW).await.unwrap();
+        let write = db.write(&waiting, |next| next.att = 1);
+        assert_eq!(db.store.write(&id, &write).await, StoreReply::Applied);
+        db.store.postpone(&found[0], NOW).await.unwrap();
+        assert_eq!(keys(&db.store.overdue(NOW, 10).await.unwrap()), ["late"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publish_that_is_no_longer_owed_is_not_swept() {
+    in_database(async |db| {
+        let id = db.given("owing", &Record { evp: true, ..db.first() }).await;
+        let note = Note::Owed { generation: 1, rev: 1, owed: false };
+        assert_eq!(db.store.note(&id, &note).await, StoreReply::Applied);
+        assert_eq!(db.store.overdue(NOW, 10).await.unwrap(), []);
+    })
+    .await;
+}
