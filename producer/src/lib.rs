@@ -1,0 +1,86 @@
+//! Thin HTTP ingest: an order in, one confirmed message out. Knows no database.
+
+mod acceptance;
+mod ingest;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use orderfleet_domain::saga::Policy;
+use orderfleet_messaging::{Publisher, Topology};
+use orderfleet_runtime::{
+    admin::{self, Health},
+    http::{self, Limits},
+    keys::Keys,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use settings::{ProducerSettings, Settings};
+
+use crate::{acceptance::AcceptanceLog, ingest::Ingest};
+
+const CHECK_BROKER_EVERY: Duration = Duration::from_secs(1);
+/// The broker check may wait for a connect and a topology assertion; without one for so long the process is stuck.
+const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
+
+/// Serves until the token is cancelled and requests in flight have been answered.
+///
+/// # Errors
+/// Wrong settings, a key file that cannot be used, an address that is taken, or a broker whose topology differs from the
+/// declared one. A broker that is down is waited for.
+pub async fn run(
+    settings: Settings,
+    metrics: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let Settings { broker, producer, steps, .. } = settings;
+    let policy = Policy::new(steps, 0)?;
+    let keys = Keys::load(&producer.keys_file)?;
+    let acceptance = AcceptanceLog::open(&producer.acceptance_log)
+        .await
+        .with_context(|| format!("setting producer.acceptance_log = {}", producer.acceptance_log))?;
+    let health = Health::new(&["broker"]);
+    let admin_listener = http::bind("producer.admin_listen", producer.admin_listen).await?;
+    let admin_listen = admin_listener.local_addr()?;
+    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), shutdown.child_token()));
+
+    let topology =
+        Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
+    let connecting = Publisher::connect(&broker, topology, "orderfleet-producer");
+    let publisher = tokio::select! {
+        connected = connecting => connected.context("RabbitMQ")?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    // Only now: until there is a broker, a client is better off with a refused connection than with a silent one.
+    let listener = http::bind("producer.listen", producer.listen).await?;
+    tokio::spawn(watch_broker(publisher.clone(), Arc::clone(&health)));
+
+    tracing::info!(listen = %listener.local_addr()?, %admin_listen, keys = keys.len(), "producer is up");
+    let limits = Limits {
+        concurrency_max: producer.concurrency_max,
+        request_timeout: Duration::from_millis(producer.request_timeout_ms),
+    };
+    let ingest = Ingest::new(keys, publisher, acceptance, &producer);
+    let router = http::limited(ingest.routes(), limits).merge(admin::health_routes(&health));
+    let draining = shutdown.clone();
+    tokio::spawn(async move {
+        draining.cancelled().await;
+        health.not_ready("broker", "draining");
+    });
+    http::serve(listener, router, shutdown).await;
+    Ok(())
+}
+
+async fn watch_broker(publisher: Publisher, health: Arc<Health>) {
+    let mut every = tokio::time::interval(CHECK_BROKER_EVERY);
+    loop {
+        every.tick().await;
+        match publisher.check().await {
+            Ok(()) => health.ready("broker"),
+            Err(why) => health.not_ready("broker", why),
+        }
+        health.beat("broker check", CHECK_STALLS_AFTER);
+    }
+}

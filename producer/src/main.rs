@@ -1,0 +1,30 @@
+//! `orderfleet-producer`: reads the options and starts the service.
+
+use anyhow::Context as _;
+use clap::Parser;
+use orderfleet_producer::{Settings, run};
+use orderfleet_runtime::{settings, signals, telemetry};
+
+/// Thin HTTP ingest: takes orders, publishes them to RabbitMQ, answers 202 once the broker has confirmed
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  orderfleet-producer --config orderfleet.toml --set producer.listen=0.0.0.0:8080\n\n\
+                  Exit codes: 0 drained after SIGTERM or SIGINT, 1 failed (stderr says why), 2 wrong options"
+)]
+struct Cli {
+    #[command(flatten)]
+    settings: settings::Options,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Cli::parse();
+    let settings: Settings = settings::load(&options.settings, Settings::SECTIONS)?;
+    if options.settings.print_config {
+        return settings::print(&settings);
+    }
+    let metrics = telemetry::init(&settings.telemetry)?;
+    let shutdown = signals::shutdown().context("cannot listen for signals")?;
+    run(settings, metrics, shutdown).await
+}
