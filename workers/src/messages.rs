@@ -1,0 +1,75 @@
+//! What the core wants published, as messages.
+
+use bytes::Bytes;
+use orderfleet_domain::{
+    Command, CommandKind,
+    saga::{Delivered, Event, Publication, Record, dead_letter_id},
+};
+use orderfleet_messaging::{Delivery, Destination, Headers, Outgoing};
+use serde_json::json;
+
+const EVENT_SOURCE: &str = "/orderfleet";
+
+/// The message for a publication of the handling of a delivery.
+pub(crate) fn message(delivery: &Delivery, delivered: &Delivered, publication: &Publication) -> Outgoing {
+    match publication {
+        Publication::Copy { lane, wait } => Outgoing {
+            destination: match wait {
+                Some(tier) => Destination::Wait(*tier, lane.clone()),
+                None => Destination::Lane(lane.clone()),
+            },
+            headers: delivery.headers.clone(),
+            body: delivery.body.clone(),
+        },
+        Publication::Compensate(record) => compensating_event(delivery, delivered, record),
+        Publication::DeadLetter { queue, id, reason } => Outgoing {
+            destination: Destination::DeadLetter(queue.clone()),
+            headers: delivery.headers.clone().message_id(id).dead_letter_id(id).reason(reason),
+            body: delivery.body.clone(),
+        },
+        Publication::Event(event) => domain_event(delivery, delivered, event),
+    }
+}
+
+fn compensating_event(delivery: &Delivery, delivered: &Delivered, record: &Record) -> Outgoing {
+    let order_id = &delivered.command.order_id;
+    let undo = (0..=record.cur).rev().map(|index| record.step(index).clone()).collect();
+    let kind = match &record.cause {
+        Some(cause) => CommandKind::Compensate { cause: cause.clone(), undo },
+        None => CommandKind::Resume {},
+    };
+    let command = Command {
+        order_id: order_id.clone(),
+        account: delivered.command.account.clone(),
+        generation: record.generation,
+        fp: Some(record.fp.clone()),
+        kind,
+    };
+    let headers = Headers::new(command.kind.as_str())
+        .message_id(&dead_letter_id(order_id, record.generation, record.rev))
+        .traceparent(delivery.headers.get("traceparent"));
+    Outgoing {
+        destination: Destination::Compensate(record.failed_step().clone()),
+        headers,
+        body: command.encode().into(),
+    }
+}
+
+/// A domain event: CloudEvents attributes in the headers, the facts in the body. No personal data.
+fn domain_event(delivery: &Delivery, delivered: &Delivered, event: &Event) -> Outgoing {
+    let command = &delivered.command;
+    let kind = event.event.as_str();
+    let headers = Headers::new(kind)
+        .message_id(&event.id)
+        .traceparent(delivery.headers.get("traceparent"))
+        .cloud_event("specversion", "1.0")
+        .cloud_event("id", &event.id)
+        .cloud_event("type", kind)
+        .cloud_event("source", EVENT_SOURCE)
+        .cloud_event("subject", command.order_id.as_str());
+    let body = json!({
+        "order_id": command.order_id, "account": command.account, "type": kind,
+        "gen": event.generation, "seq": event.seq,
+    });
+    Outgoing { destination: Destination::Event(event.event), headers, body: Bytes::from(body.to_string()) }
+}
