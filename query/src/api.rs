@@ -1,0 +1,103 @@
+//! `GET /v1/orders/{id}`: an order of the caller's account, or a problem that says whether to ask again.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use orderfleet_domain::OrderId;
+use orderfleet_runtime::{auth::authenticate, keys::Keys, problem::Problem};
+use orderfleet_storage::{OrderView, Store, StoreError};
+
+use crate::answer::Answer;
+
+const RETRY_AFTER_S: u32 = 1;
+
+/// The read side and what it needs. The store is empty until the database has been reached for the first time.
+#[derive(Debug, Clone)]
+pub(crate) struct Api(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    keys: Keys,
+    store: Arc<OnceLock<Store>>,
+}
+
+impl Api {
+    pub(crate) fn new(keys: Keys, store: Arc<OnceLock<Store>>) -> Self {
+        Self(Arc::new(Parts { keys, store }))
+    }
+
+    pub(crate) fn routes(self) -> Router {
+        let wrong_method = || async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Orders are only read here")
+        };
+        Router::new()
+            .route("/v1/orders/{id}", get(get_order).fallback(wrong_method))
+            .fallback(|| async { not_found() })
+            .with_state(self)
+    }
+}
+
+async fn get_order(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let found = find(&api.0, path, &headers).await;
+    let answer = found.as_ref().map_or_else(|problem| problem.kind().to_owned(), |_| "found".to_owned());
+    metrics::counter!("orderfleet_order_reads_total", "answer" => answer).increment(1);
+    match found {
+        Ok(view) => {
+            let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+            (no_store, Json(Answer::from(&view))).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn find(
+    parts: &Parts,
+    path: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+) -> Result<OrderView, Problem> {
+    let caller = authenticate(&parts.keys, headers)?;
+    let Path(text) = path.map_err(|_| not_found())?;
+    let order_id: OrderId = text.parse().map_err(|_| not_found())?;
+    if !order_id.may_belong_to(&caller.region, &caller.account) {
+        return Err(not_found());
+    }
+    let store = parts.store.get().ok_or_else(unavailable)?;
+    let found = store.find_for_account(&order_id, &caller.account).await;
+    found.map_err(|error| failed(&order_id, &error))?.ok_or_else(not_yet_known)
+}
+
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "No such order")
+}
+
+fn not_yet_known() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-yet-known", "The order is not stored yet")
+        .detail("an accepted order appears once a worker has taken it from the queue; ask again")
+        .retry_after(RETRY_AFTER_S)
+}
+
+fn unavailable() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The database does not answer")
+        .detail("the order is not affected; ask again")
+        .retry_after(RETRY_AFTER_S)
+}
+
+fn failed(order_id: &OrderId, error: &StoreError) -> Problem {
+    tracing::warn!(order.id = %order_id, error = error as &dyn std::error::Error, "cannot read an order");
+    match error {
+        StoreError::Unreadable { .. } => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
+        }
+        _ => unavailable(),
+    }
+}

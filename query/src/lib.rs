@@ -1,0 +1,89 @@
+//! Read side: where an order stands, for the account it belongs to. Never writes.
+
+mod answer;
+mod api;
+mod settings;
+mod steps;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use orderfleet_runtime::{
+    admin::{self, Health},
+    http::{self, Limits},
+    keys::Keys,
+};
+use orderfleet_storage::{DatabaseSettings, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+pub use settings::{QuerySettings, Settings};
+
+use crate::api::Api;
+
+const CHECK_DATABASE_EVERY: Duration = Duration::from_secs(1);
+/// A check may wait for a whole call; without one for so long the process is stuck.
+const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
+/// What a request may take beyond its one call to the database.
+const REQUEST_SLACK: Duration = Duration::from_secs(1);
+
+/// Serves until the token is cancelled and requests in flight have been answered.
+///
+/// # Errors
+/// Wrong settings, a key file that cannot be used, an address that is taken, or a database that can never be used. A
+/// database that is down is waited for; until then orders are answered 503.
+pub async fn run(
+    settings: Settings,
+    metrics: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let Settings { database, query, .. } = settings;
+    let keys = Keys::load(&query.keys_file)?;
+    let health = Health::new(&["database"]);
+    let admin_listener = http::bind("query.admin_listen", query.admin_listen).await?;
+    let listener = http::bind("query.listen", query.listen).await?;
+    let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
+    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), shutdown.child_token()));
+    tracing::info!(%listen, %admin_listen, keys = keys.len(), "query service is up");
+
+    let limits = Limits {
+        concurrency_max: query.concurrency_max,
+        request_timeout: Duration::from_millis(database.timeout_ms) + REQUEST_SLACK,
+    };
+    let store = Arc::new(OnceLock::new());
+    let api = Api::new(keys, Arc::clone(&store));
+    let router = http::limited(api.routes(), limits).merge(admin::health_routes(&health));
+    tokio::select! {
+        failed = watch_database(&database, &store, &health, &shutdown) => failed.context("MongoDB"),
+        () = http::serve(listener, router, shutdown.clone()) => Ok(()),
+    }
+}
+
+/// Connects, and keeps readiness up to date. Ends only if the database can never be used.
+async fn watch_database(
+    settings: &DatabaseSettings,
+    connected: &OnceLock<Store>,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    let mut every = tokio::time::interval(CHECK_DATABASE_EVERY);
+    loop {
+        every.tick().await;
+        let checked = match connected.get() {
+            Some(store) => store.ping().await,
+            None => Store::connect(settings, "orderfleet-query").await.map(|store| {
+                let _ = connected.set(store);
+            }),
+        };
+        match checked {
+            Ok(()) if shutdown.is_cancelled() => health.not_ready("database", "draining"),
+            Ok(()) => health.ready("database"),
+            Err(error) if error.is_lasting() => return Err(error),
+            Err(error) => health.not_ready("database", error.to_string()),
+        }
+        health.beat("database check", CHECK_STALLS_AFTER);
+    }
+}
