@@ -1,0 +1,52 @@
+//! `orderfleet`: the operator's and developer's CLI. Each command is one file, registered below in one line.
+
+mod client;
+mod endpoints;
+mod exit;
+mod keys;
+mod load;
+mod output;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Post, follow and operate orders of an orderfleet
+#[derive(Debug, clap::Parser)]
+#[command(version, after_help = exit::HELP)]
+struct Cli {
+    /// Form of the result on stdout
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    output: output::Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Load(load::Args),
+    Keys(keys::Args),
+    Up(up::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { output, command } = Cli::parse();
+    let result = match command {
+        Command::Load(args) => load::run(args, output).await,
+        Command::Keys(args) => keys::run(&args, output),
+        Command::Up(args) => up::run(args, output).await,
+    };
+    result.unwrap_or_else(|error| exit::report(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        super::Cli::command().debug_assert();
+    }
+}

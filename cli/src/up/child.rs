@@ -1,0 +1,83 @@
+//! One running part of the fleet: the broker, the database, or a process of our own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use orderfleet_native::{Error, Launch, Mongo, Process, RabbitMq};
+
+use super::folder::Folder;
+
+/// Time to finish the work in hand at a stop, before SIGKILL.
+pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(20);
+
+pub(super) enum Child {
+    Broker(Box<RabbitMq>),
+    Database(Box<Mongo>),
+    Own(Box<Own>),
+}
+
+/// A process of our own.
+pub(super) struct Own {
+    name: String,
+    command: Command,
+    log: PathBuf,
+    /// Shared with each process that is started from here; see [`Folder`].
+    lock: std::fs::File,
+    process: Process,
+}
+
+impl Own {
+    pub(super) fn start(name: &str, command: Command, folder: &Folder) -> anyhow::Result<Self> {
+        let (log, lock) = (folder.log(name), folder.share_lock()?);
+        let process = launch(name, &command, &log, &lock)?;
+        Ok(Self { name: name.to_owned(), command, log, lock, process })
+    }
+}
+
+impl Child {
+    pub(super) fn log(&self) -> &Path {
+        match self {
+            Self::Broker(broker) => broker.log(),
+            Self::Database(database) => database.log(),
+            Self::Own(own) => &own.log,
+        }
+    }
+
+    /// Waits until it ends.
+    pub(super) async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        match self {
+            Self::Broker(broker) => broker.wait().await,
+            Self::Database(database) => database.wait().await,
+            Self::Own(own) => own.process.wait().await,
+        }
+    }
+
+    /// Starts it again at the same address; broker and database are ready when this returns.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Broker(broker) => Ok(broker.restart().await?),
+            Self::Database(database) => Ok(database.restart().await?),
+            Self::Own(own) => {
+                own.process = launch(&own.name, &own.command, &own.log, &own.lock)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops it in order, by force after its grace.
+    pub(super) async fn stop(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Broker(broker) => broker.stop().await,
+            Self::Database(database) => database.stop().await,
+            Self::Own(own) => own.process.stop(DRAIN_GRACE).await.map(drop),
+        }
+    }
+}
+
+fn launch(name: &str, command: &Command, log: &Path, lock: &std::fs::File) -> anyhow::Result<Process> {
+    let lock = lock.try_clone().context("cannot share the folder's lock")?;
+    let launch = Launch { name, command, log, lock: Some(lock), orphan_grace: DRAIN_GRACE };
+    Ok(Process::start(launch)?)
+}
