@@ -308,7 +308,7 @@ impl World {
             doc.lease_until < claim.now || doc.owner.as_ref() == Some(&claim.owner) || claim.redelivered;
         let fits = match &claim.kind {
             ClaimKind::Continue(phases) => phases.contains(doc.phase) && doc.hold.is_none(),
-            ClaimKind::NewRun => doc.phase == Phase::Undone && !doc.is_final,
+            ClaimKind::NewRun => doc.phase == Phase::Undone && !doc.is_final && !doc.evp,
             ClaimKind::Resolve(id) => doc.hold.as_ref().is_some_and(|hold| hold.id == *id),
         };
         let same_fp = claim.fp.as_ref().is_none_or(|fp| *fp == doc.fp);
@@ -584,6 +584,12 @@ impl World {
         if doc.phase == Phase::Undone && !doc.is_final {
             let parked = DeadLetterQueue::Step(doc.failed_step().clone());
             assert!(self.dead.contains(&parked), "a failed order is not parked");
+        }
+        for earlier in 1..doc.generation {
+            assert!(
+                self.events.contains(&(EventType::Failed, earlier)),
+                "run {earlier} ended without an event"
+            );
         }
         for (event, generation) in &self.events {
             let final_event = matches!(event, EventType::Cancelled | EventType::Completed);

@@ -47,3 +47,14 @@ pub(crate) async fn connect(address: &str, name: &str) -> Result<Connection, Con
         Err(_) => Err(ConnectError::Timeout),
     }
 }
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

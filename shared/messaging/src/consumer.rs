@@ -20,7 +20,10 @@ use orderfleet_domain::saga::Lane;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{BrokerSettings, ConnectError, Delays, Headers, Topology, connection::connect};
+use crate::{
+    BrokerSettings, ConnectError, Delays, Headers, Topology,
+    connection::{chain, connect},
+};
 
 /// How often the connection is looked at while no delivery comes.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -280,14 +283,4 @@ enum SessionError {
     Lost(#[source] lapin::Error),
     #[error("{0}")]
     Ended(String),
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -22,7 +22,7 @@ use orderfleet_domain::{
 
 use crate::{
     BrokerSettings, ConnectError, Delays, Headers, Topology,
-    connection::{CONNECT_TIMEOUT, properties},
+    connection::{CONNECT_TIMEOUT, chain, properties},
     topology::{dead_routing_key, event_routing_key, routing_key},
 };
 
@@ -293,11 +293,8 @@ impl managed::Manager for ConfirmChannels {
 }
 
 fn describe(error: &managed::PoolError<ConnectError>) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
+    match error {
+        managed::PoolError::Backend(error) => chain(error),
+        other => other.to_string(),
     }
-    text
 }

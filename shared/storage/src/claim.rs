@@ -23,6 +23,7 @@ pub(crate) fn filter(order_id: &str, claim: &Claim) -> Document {
         ClaimKind::NewRun => {
             filter.insert("phase", Phase::Undone.as_str());
             filter.insert("final", false);
+            filter.insert("evp", false);
         }
         ClaimKind::Resolve(hold) => {
             filter.insert("hold.id", hold.as_str());

@@ -4,15 +4,14 @@
 //! their own (`sweeps`, `sweep_due`), so `due_at` stays what the saga wrote.
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{self, DateTime, Document, RawDocument, doc};
 use orderfleet_domain::{
     AccountId, Fingerprint, OrderId,
     saga::{Millis, Phase, Tier},
 };
 use serde::Deserialize;
 
-use crate::Store;
-use crate::StoreError;
+use crate::{Store, StoreError};
 
 /// First wait after a sweep; doubled by every further one that met no deciding write in between.
 const POSTPONE_MIN_MS: Millis = 60_000;
@@ -91,9 +90,23 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Overdue>, StoreError> {
         let fields = doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1 };
-        let orders = self.orders.clone_with_type::<Overdue>();
-        let find =
-            orders.find(filter).projection(fields).sort(sort).limit(i64::from(limit)).max_time(self.timeout);
-        self.call("sweep", async { find.await?.try_collect().await }).await
+        let find = self
+            .orders
+            .find(filter)
+            .projection(fields)
+            .sort(sort)
+            .limit(i64::from(limit))
+            .max_time(self.timeout);
+        let found: Vec<_> = self.call("sweep", async { find.await?.try_collect().await }).await?;
+        Ok(found.iter().filter_map(|raw| readable(raw)).collect())
     }
+}
+
+/// One document that cannot be read must not keep all others from being swept.
+fn readable(raw: &RawDocument) -> Option<Overdue> {
+    bson::deserialize_from_slice(raw.as_bytes())
+        .inspect_err(
+            |error| tracing::error!(order.id = raw.get_str("_id").ok(), %error, "cannot sweep an order"),
+        )
+        .ok()
 }

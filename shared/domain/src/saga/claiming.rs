@@ -150,13 +150,7 @@ impl Handling {
             return self.finish_earlier_run();
         }
         if record.generation < generation {
-            let may_start =
-                record.generation + 1 == generation && record.phase == Phase::Undone && !record.is_final;
-            let is_run = matches!(self.delivered.command.kind, CommandKind::Run {});
-            return match may_start && is_run && claims < CLAIMS_MAX {
-                true => self.claim(policy, moment, ClaimKind::NewRun, claims),
-                false => self.end(Ending::NothingToDo),
-            };
+            return self.start_run(policy, moment, claims, &record);
         }
         if let CommandKind::Resolve { hold, .. } = &self.delivered.command.kind {
             let kind = ClaimKind::Resolve(hold.clone());
@@ -180,6 +174,23 @@ impl Handling {
             return self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred));
         }
         self.claim(policy, moment, ClaimKind::Continue(self.delivered.lane.phases()), claims)
+    }
+
+    /// The message asks for a run that has not begun. What the run before still owes comes first: its event and dead
+    /// letter can no longer be told from the document once the next run has begun.
+    fn start_run(&mut self, policy: &Policy, moment: &Moment, claims: u32, record: &Record) -> Effect {
+        let is_next = record.generation + 1 == self.delivered.command.generation;
+        let is_run = matches!(self.delivered.command.kind, CommandKind::Run {});
+        if !is_run || !is_next || record.phase != Phase::Undone || record.is_final {
+            return self.end(Ending::NothingToDo);
+        }
+        if record.evp {
+            return self.settle_earlier_run(record);
+        }
+        if claims >= CLAIMS_MAX {
+            return self.copy(Some(Tier::S1), Then::recorded(record, Ending::Deferred));
+        }
+        self.claim(policy, moment, ClaimKind::NewRun, claims)
     }
 
     pub(super) fn absent(&mut self, policy: &Policy, moment: &Moment) -> Effect {

@@ -225,7 +225,7 @@ pub struct Claim {
 pub enum ClaimKind {
     /// Go on where the document stands: not held, in one of these phases.
     Continue(Phases),
-    /// Start the next run of an order that is UNDONE and not final.
+    /// Start the next run of an order that is UNDONE, not final, and owes no publish.
     NewRun,
     /// Apply a person's decision to the hold of this id.
     Resolve(String),

@@ -81,6 +81,8 @@ pub(super) enum Then {
     /// Ack. The document was read or written at this run and revision, with `evp` as in `owed`: lower the flag after the
     /// confirm; without one raise it and ack.
     Recorded { generation: u32, rev: u64, owed: bool, ending: Ending },
+    /// Lower the flag at this run and revision, then look at the document again.
+    LookAgain { generation: u32, rev: u64 },
     /// Record the conflict on the document, then ack.
     NoteConflict,
 }

@@ -24,6 +24,9 @@ impl Handling {
             Then::Recorded { generation, rev, owed: true, ending } => {
                 self.note(Note::Owed { generation, rev, owed: false }, Then::End(ending))
             }
+            Then::LookAgain { generation, rev } => {
+                self.note(Note::Owed { generation, rev, owed: false }, then)
+            }
             Then::NoteConflict => match self.delivered.command.fp.clone() {
                 Some(fp) => self.note(Note::Conflict(fp), Then::End(Ending::Conflict)),
                 None => self.end(Ending::Conflict),
@@ -39,7 +42,7 @@ impl Handling {
             Then::Recorded { generation, rev, owed: false, .. } => {
                 self.note(Note::Owed { generation, rev, owed: true }, Then::End(Ending::Owed))
             }
-            Then::End(_) | Then::NoteConflict => self.publish(publications, then),
+            Then::End(_) | Then::LookAgain { .. } | Then::NoteConflict => self.publish(publications, then),
         }
     }
 
@@ -51,6 +54,7 @@ impl Handling {
     pub(super) fn noted(&mut self, note: Note, then: Then, reply: &StoreReply) -> Effect {
         match (reply, &note, then) {
             (StoreReply::Applied, _, Then::End(ending)) => self.end(ending),
+            (StoreReply::Applied | StoreReply::NoMatch, _, Then::LookAgain { .. }) => self.read(0),
             // The document moved on since it was read: look again.
             (StoreReply::NoMatch, Note::Cancel | Note::Owed { owed: true, .. }, _) => self.read(0),
             (StoreReply::NoMatch | StoreReply::Refused(_), _, Then::End(ending)) => self.end(ending),
@@ -74,6 +78,13 @@ impl Handling {
             publications.push(self.failed(record));
         }
         self.publish(publications, then)
+    }
+
+    /// The run has ended UNDONE and not final, owes its event and dead letter, and is to be followed by another one.
+    pub(super) fn settle_earlier_run(&mut self, record: &Record) -> Effect {
+        let event = self.event(EventType::Failed, record.generation, record.rev);
+        let publications = vec![event, self.failed(record)];
+        self.publish(publications, Then::LookAgain { generation: record.generation, rev: record.rev })
     }
 
     fn failed(&self, record: &Record) -> Publication {

@@ -137,7 +137,6 @@ async fn a_new_run_resets_what_belongs_to_the_run_before() {
             due_at: Some(NOW),
             charged_at: Some(NOW),
             excused_ms: 5,
-            evp: true,
             cause: Some(cause),
             lease_until: 0,
             owner: None,
@@ -163,11 +162,12 @@ async fn a_new_run_resets_what_belongs_to_the_run_before() {
 }
 
 #[tokio::test]
-async fn no_run_follows_a_final_or_a_running_one() {
+async fn no_run_follows_a_final_a_running_or_an_owing_one() {
     in_database(async |db| {
         let free = Record { lease_until: 0, ..db.first() };
         let is_final = Record { phase: Phase::Undone, is_final: true, ..free.clone() };
-        for (key, record) in [("final", is_final), ("running", free)] {
+        let owing = Record { phase: Phase::Undone, evp: true, ..free.clone() };
+        for (key, record) in [("final", is_final), ("running", free), ("owing", owing)] {
             let id = db.given(key, &record).await;
             let claim = db.claim("w2", ClaimKind::NewRun);
             assert_eq!(db.store.claim(&id, &claim).await.0, StoreReply::NoMatch, "{key}");

@@ -1,0 +1,12 @@
+//! Topology, publishing and consuming on a real RabbitMQ server.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
+
+mod consuming;
+mod delivery_limit;
+mod outages;
+mod publishing;
+mod shutdown;
+mod support;
+mod tiers;
+mod topology;

@@ -1,0 +1,95 @@
+//! Outages, each on a broker of its own: publisher and consumer heal by themselves, and nothing is claimed that is not so.
+
+use std::time::Instant;
+
+use orderfleet_domain::saga::Lane;
+use orderfleet_messaging::{PublishError, Publisher};
+
+use crate::support::{OwnBroker, eventually, text, to_lane};
+
+#[tokio::test]
+async fn unacked_messages_come_again_after_the_broker_has_closed_all_connections() {
+    let OwnBroker { server, fleet, _folder } = &OwnBroker::start().await;
+    let publisher = fleet.publisher().await;
+    let mut consumer = fleet.consume(Lane::Retry, 2).await;
+    for body in ["1", "2"] {
+        publisher.publish(&to_lane(Lane::Retry, body)).await.unwrap();
+    }
+    let (first, second) = (consumer.next().await, consumer.next().await);
+
+    server.rabbitmqctl(&["close_all_connections", "a test"]).await.unwrap();
+    consumer.until_subscribed(2).await;
+    let (again_first, again_second) = (consumer.next().await, consumer.next().await);
+    assert!(again_first.redelivered && again_second.redelivered);
+    assert_eq!([text(&again_first), text(&again_second)], [text(&first), text(&second)]);
+
+    // An ack on the lost channel has no effect; it must not hit a delivery of the new one either.
+    first.ack().await;
+    again_second.ack().await;
+    publish_until_confirmed(&publisher, "3").await;
+    let third = consumer.next().await;
+    assert!(text(&third) == "3" && !third.redelivered);
+    third.ack().await;
+    consumer.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn publisher_and_consumer_survive_a_crash_of_the_broker() {
+    let OwnBroker { server, fleet, _folder } = &mut OwnBroker::start().await;
+    let publisher = fleet.publisher().await;
+    let mut consumer = fleet.consume(Lane::Retry, 1).await;
+    publisher.publish(&to_lane(Lane::Replay, "confirmed before")).await.unwrap();
+
+    server.kill().await.unwrap();
+    publisher.publish(&to_lane(Lane::Retry, "down")).await.unwrap_err();
+    publisher.check().await.unwrap_err();
+    server.restart().await.unwrap();
+
+    consumer.until_subscribed(2).await;
+    publish_until_confirmed(&publisher, "after").await;
+    let delivery = consumer.next().await;
+    assert_eq!(text(&delivery), "after");
+    delivery.ack().await;
+    consumer.shut_down().await.unwrap();
+    assert_eq!(publisher.depth(&Lane::Replay).await.unwrap(), 1, "what was confirmed has survived");
+}
+
+#[tokio::test]
+async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
+    let OwnBroker { server, fleet, _folder } = &mut OwnBroker::start().await;
+    fleet.settings.confirm_timeout_ms = 500;
+    let publisher = fleet.publisher().await;
+    let mut consumer = fleet.consume(Lane::Retry, 1).await;
+    for body in ["1", "2"] {
+        publisher.publish(&to_lane(Lane::Retry, body)).await.unwrap();
+    }
+
+    server.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await.unwrap();
+    eventually("the alarm", async || {
+        let begun = Instant::now();
+        let result = publisher.publish(&to_lane(Lane::Replay, "may come late")).await;
+        assert!(begun.elapsed().as_millis() < 1_000, "{:?}", begun.elapsed());
+        match result {
+            Ok(()) => None,
+            Err(PublishError::NotSent(_) | PublishError::Unknown(_)) => publisher.is_blocked().then_some(()),
+            Err(other) => panic!("{other:?}"),
+        }
+    })
+    .await;
+    for body in ["1", "2"] {
+        let delivery = consumer.next().await;
+        assert_eq!(text(&delivery), body);
+        delivery.ack().await;
+    }
+    consumer.shut_down().await.unwrap();
+    assert_eq!(fleet.ready(&fleet.queue(&Lane::Retry)).await, 0, "both acks took effect");
+
+    server.rabbitmqctl(&["set_vm_memory_high_watermark", "0.9"]).await.unwrap();
+    publish_until_confirmed(&publisher, "after").await;
+    publisher.check().await.unwrap();
+    assert!(!publisher.is_blocked());
+}
+
+async fn publish_until_confirmed(publisher: &Publisher, body: &str) {
+    eventually("a confirm", async || publisher.publish(&to_lane(Lane::Retry, body)).await.ok()).await;
+}

@@ -1,0 +1,79 @@
+//! The topology is asserted: what is missing is declared, what differs is refused.
+
+use lapin::{
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable},
+};
+use orderfleet_domain::saga::Lane;
+use orderfleet_messaging::{ConnectError, Observer, Publisher};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{DEADLINE, Fleet, subscription, to_lane, whole_chain};
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn subscribed(&self) {}
+    fn lost(&self, _why: &str) {}
+    fn alive(&self) {}
+}
+
+#[tokio::test]
+async fn a_second_assertion_of_the_topology_changes_nothing() {
+    let fleet = Fleet::new().await;
+    let first = fleet.publisher().await;
+    first.publish(&to_lane(Lane::Retry, "before")).await.unwrap();
+
+    let second = fleet.publisher().await;
+    let queue = fleet.queue(&Lane::Retry);
+    fleet.until_ready(&queue, 1).await;
+    second.publish(&to_lane(Lane::Retry, "after")).await.unwrap();
+    assert_eq!(fleet.take(&queue).await.delivery.data, b"before");
+    assert_eq!(fleet.take(&queue).await.delivery.data, b"after");
+    fleet.until_ready(&queue, 0).await;
+}
+
+#[tokio::test]
+async fn a_queue_of_another_type_is_refused_by_name() {
+    let fleet = Fleet::new().await;
+    declare_retry(&fleet, FieldTable::default()).await;
+    refused_naming(&fleet, "x-queue-type").await;
+}
+
+#[tokio::test]
+async fn a_queue_with_another_delivery_limit_is_refused_by_name() {
+    let fleet = Fleet::new().await;
+    let mut arguments = FieldTable::default();
+    let mut insert = |key: &str, value| arguments.insert(key.into(), value);
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    insert("x-queue-type", text("quorum"));
+    insert("x-overflow", text("reject-publish"));
+    insert("x-delivery-limit", AMQPValue::LongLongInt(7));
+    insert("x-dead-letter-exchange", text(&format!("{}orders.dlx", fleet.settings.prefix)));
+    insert("x-dead-letter-strategy", text("at-least-once"));
+    insert("x-dead-letter-routing-key", text("quarantine"));
+    declare_retry(&fleet, arguments).await;
+    refused_naming(&fleet, "x-delivery-limit").await;
+}
+
+async fn declare_retry(fleet: &Fleet, arguments: FieldTable) {
+    let queue = fleet.queue(&Lane::Retry);
+    let channel = fleet.channel().await;
+    channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+}
+
+/// Publisher and consumer give up and name the queue and the argument.
+async fn refused_naming(fleet: &Fleet, argument: &str) {
+    let publisher = timeout(DEADLINE, Publisher::connect(&fleet.settings, fleet.topology(), "test")).await;
+    let consumer = fleet.consumer(vec![subscription(Lane::Retry, 1, 1)]);
+    let run = consumer.run(&Nobody, CancellationToken::new(), |_| std::future::ready(()));
+    let consumer = timeout(DEADLINE, run).await;
+
+    for error in [publisher.unwrap().unwrap_err(), consumer.unwrap().unwrap_err()] {
+        assert!(matches!(error, ConnectError::Topology(_)), "{error:?}");
+        assert!(!error.is_transient());
+        let text = whole_chain(&error);
+        assert!(text.contains(&fleet.queue(&Lane::Retry)) && text.contains(argument), "{text}");
+    }
+}
