@@ -80,20 +80,26 @@ impl AcceptanceLog {
 
 async fn write_lines(mut output: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Line>) {
     let mut batch = Vec::new();
+    let mut torn = false;
     while waiting.recv_many(&mut batch, LINES_MAX).await > 0 {
-        let bytes: Vec<u8> = batch.iter().flat_map(|(line, _)| line.iter().copied()).collect();
+        // After a failed write the file may end in half a line.
+        let separator = if torn { b"\n".as_slice() } else { b"" };
+        let lines = batch.iter().flat_map(|(line, _)| line);
+        let bytes: Vec<u8> = separator.iter().chain(lines).copied().collect();
         let written = async {
             output.write_all(&bytes).await?;
             output.flush().await
         };
         match written.await {
             Ok(()) => {
+                torn = false;
                 for (_, written) in batch.drain(..) {
                     let _ = written.send(());
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "acceptance log");
+                torn = true;
                 batch.clear();
             }
         }

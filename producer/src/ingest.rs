@@ -4,15 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::post,
 };
 use jiff::Timestamp;
 use orderfleet_domain::{
-    Command, CommandKind, Fingerprint, IdempotencyKey, Order, OrderId, OrderInput, saga::Lane,
+    Command, CommandKind, Fingerprint, IdempotencyKey, Object, Order, OrderId, OrderInput, saga::Lane,
 };
 use orderfleet_messaging::{Destination, Headers, Outgoing, PublishError, Publisher};
 use orderfleet_runtime::{
@@ -22,12 +21,14 @@ use orderfleet_runtime::{
 };
 use quick_cache::sync::Cache;
 use serde::Serialize;
-use serde_json::error::Category;
+use serde_json::{error::Category, json};
+use serde_path_to_error::Segment;
 
-use crate::{ProducerSettings, acceptance::AcceptanceLog};
+use crate::{ProducerSettings, acceptance::AcceptanceLog, body};
 
 const RETRY_AFTER_S: u32 = 1;
 const TRACEPARENT_CHARS: usize = 55;
+const FIELD_NAME_BYTES_MAX: usize = 40;
 
 /// The ingest endpoint and what it needs.
 #[derive(Debug, Clone)]
@@ -77,7 +78,6 @@ impl Ingest {
     }
 
     pub(crate) fn routes(self) -> Router {
-        let limit = DefaultBodyLimit::max(self.0.body_bytes_max);
         let not_found = || async { Problem::new(StatusCode::NOT_FOUND, "not-found", "Nothing is here") };
         let wrong_method = || async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Orders are posted")
@@ -85,17 +85,12 @@ impl Ingest {
         Router::new()
             .route("/v1/orders", post(post_order).fallback(wrong_method))
             .fallback(not_found)
-            .layer(limit)
             .with_state(self)
     }
 }
 
-async fn post_order(
-    State(ingest): State<Ingest>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    match accept(&ingest.0, &headers, body).await {
+async fn post_order(State(ingest): State<Ingest>, request: Request) -> Response {
+    match accept(&ingest.0, request).await {
         Ok(response) => {
             metrics::counter!("orderfleet_orders_accepted_total").increment(1);
             response
@@ -108,23 +103,21 @@ async fn post_order(
     }
 }
 
-async fn accept(
-    parts: &Parts,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let caller = authenticate(&parts.keys, headers)?;
-    require_json(headers)?;
-    let key = idempotency_key(headers)?;
-    let body = body.map_err(|rejection| unreadable(parts.body_bytes_max, &rejection))?;
-    let order = parse(&body)?;
-    drop(body);
+async fn accept(parts: &Parts, request: Request) -> Result<Response, Problem> {
+    // Nothing of a body is read for somebody who may not post one.
+    let caller = authenticate(&parts.keys, request.headers())?;
+    require_json(request.headers())?;
+    let key = idempotency_key(request.headers())?;
+    let traceparent = traceparent(request.headers()).map(str::to_owned);
+    let (head, body) = request.into_parts();
+    let order = parse(&body::read(&head.headers, body, parts.body_bytes_max).await?)?;
 
     let order_id = OrderId::derive(&caller.region, &caller.account, &key);
     let fingerprint = Fingerprint::of(&order);
     let first_seen = remember(parts, &order_id, &fingerprint)?;
     let accepted_at = Timestamp::now();
-    let outgoing = message(parts, caller, order, &order_id, &fingerprint, accepted_at, headers);
+    let outgoing =
+        message(parts, caller, order, &order_id, &fingerprint, accepted_at, traceparent.as_deref());
     publish(parts, &outgoing).await.inspect_err(|failure| {
         if first_seen && failure.surely_not_queued {
             parts.remembered.remove(&order_id);
@@ -135,8 +128,9 @@ async fn accept(
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    let content_type = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
@@ -161,19 +155,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     }
 }
 
-fn unreadable(body_bytes_max: usize, rejection: &BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The order is too large")
-            .detail(format!("a body has at most {body_bytes_max} bytes"));
-    }
-    Problem::new(StatusCode::BAD_REQUEST, "malformed", "The body could not be read")
-}
-
 /// The order in a body. Broken JSON is malformed (400); JSON of another shape names the field (422), as does a rule that
 /// does not hold. Messages never repeat what was posted.
 fn parse(body: &[u8]) -> Result<Order, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let input: Result<OrderInput, _> = serde_path_to_error::deserialize(&mut json);
+    let input: Result<Object<OrderInput>, _> = serde_path_to_error::deserialize(&mut json);
     let input = input.map_err(|error| match error.inner().classify() {
         Category::Data => misshapen(&error),
         _ => malformed(error.inner()),
@@ -199,25 +185,54 @@ fn malformed(error: &serde_json::Error) -> Problem {
     ))
 }
 
+/// Shape errors, in our own words: serde's would show Rust types and what was posted.
 fn misshapen(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let field = error.path().to_string();
     let text = error.inner().to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    let (rule, message) = match text {
-        text if text.starts_with("unknown field") => {
-            ("unknown_field", "is not a field of an order".to_owned())
-        }
-        text if text.starts_with("missing field") => ("missing_field", text.to_owned()),
-        text if text.starts_with("duplicate field") => {
-            ("duplicate_field", "is there more than once".to_owned())
-        }
-        text => {
-            let expected = text.rsplit_once("expected ").map_or("another type", |(_, expected)| expected);
-            ("type", format!("must be {expected}"))
-        }
+    let named = text.split('`').nth(1).unwrap_or_default();
+    let path = field_path(error.path());
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let (field, rule, message) = if text.starts_with("unknown field") {
+        (path, "unknown_field", "is not a field of an order")
+    } else if text.starts_with("missing field") {
+        (below(named), "missing_field", "is missing")
+    } else if text.starts_with("duplicate field `metadata`") {
+        (path, "duplicate_field", "holds a key more than once")
+    } else if text.starts_with("duplicate field") {
+        (below(named), "duplicate_field", "is there more than once")
+    } else {
+        (path, "type", expected_type(&text))
     };
-    let violation = serde_json::json!({ "field": field, "rule": rule, "message": message });
+    let field = if field.is_empty() { "the order".to_owned() } else { field };
+    let violation = json!({ "field": field, "rule": rule, "message": message });
     invalid().detail(format!("{field} {message}")).with("violations", [violation]).with("violations_total", 1)
+}
+
+/// The path of a field. Names that are no plain words were made up by whoever posted them and are not repeated.
+fn field_path(path: &serde_path_to_error::Path) -> String {
+    let plain = |key: &str| {
+        key.len() <= FIELD_NAME_BYTES_MAX && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    path.iter().fold(String::new(), |path, segment| match segment {
+        Segment::Seq { index } => format!("{path}[{index}]"),
+        Segment::Map { key } | Segment::Enum { variant: key } if plain(key) => {
+            if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            }
+        }
+        Segment::Map { .. } | Segment::Enum { .. } => format!("{path}.…").trim_start_matches('.').to_owned(),
+        Segment::Unknown => path,
+    })
+}
+
+fn expected_type(text: &str) -> &'static str {
+    match text.rsplit_once("expected ").map_or("", |(_, expected)| expected) {
+        expected if expected.starts_with("a string") => "must be a string",
+        expected if expected.starts_with("i64") => "must be a whole number",
+        expected if expected.starts_with("a sequence") => "must be a list",
+        _ => "must be an object",
+    }
 }
 
 /// Whether this process sees the order for the first time.
@@ -246,7 +261,7 @@ fn message(
     order_id: &OrderId,
     fingerprint: &Fingerprint,
     accepted_at: Timestamp,
-    headers: &HeaderMap,
+    traceparent: Option<&str>,
 ) -> Outgoing {
     let command = Command {
         order_id: order_id.clone(),
@@ -258,9 +273,7 @@ fn message(
     let lane = Lane::New(order_id.partition(parts.publisher.topology().partitions()));
     Outgoing {
         destination: Destination::Lane(lane),
-        headers: Headers::new(command.kind.as_str())
-            .message_id(order_id.as_str())
-            .traceparent(traceparent(headers)),
+        headers: Headers::new(command.kind.as_str()).message_id(order_id.as_str()).traceparent(traceparent),
         body: command.encode().into(),
     }
 }
@@ -353,7 +366,30 @@ mod tests {
             (&GOOD.replace("\"0.001\"", "0.001"), 422, "lines[0].unit_price"),
             (&GOOD.replace("\"0.001\"", "\"1e400\""), 422, "lines[0].unit_price"),
             (&GOOD.replace("\"sku\"", "\"phase\":\"DONE\",\"sku\""), 422, "lines[0].phase"),
-            (&GOOD.replace("\"currency\":\"GBP\",", ""), 422, "currency"),
+            (
+                &GOOD.replace("\"currency\":\"GBP\",", ""),
+                422,
+                "\"field\":\"currency\",\"message\":\"is missing\"",
+            ),
+            (&GOOD.replace("\"sku\":\"A\",", ""), 422, "lines[0].sku is missing"),
+            (
+                &GOOD.replace("{\"sku", "[{\"sku").replace("\"}]}", "\"}]]}"),
+                422,
+                "lines[0] must be an object",
+            ),
+            (&GOOD.replace("{\"country\":\"GB\"}", "[null]"), 422, "ship_to must be an object"),
+            (
+                &GOOD.replace("\"channel\"", "\"channel\":\"retail\",\"channel\""),
+                422,
+                "channel is there more than once",
+            ),
+            (&GOOD.replace("\"sku\"", "\"secret-word@x\":1,\"sku\""), 422, "lines[0].… is not a field"),
+            (
+                &GOOD.replace("\"lines\"", "\"metadata\":{\"secret-word@x\":1},\"lines\""),
+                422,
+                "metadata.… must be a string",
+            ),
+            (&GOOD.replace("0.001", &format!("{}1", "0".repeat(500_000))), 422, "lines[0].unit_price"),
             (&GOOD.replace("retail", "secret-word"), 422, "channel"),
         ] {
             let (got, text) = problem(body);

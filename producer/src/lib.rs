@@ -1,6 +1,7 @@
 //! Thin HTTP ingest: an order in, one confirmed message out. Knows no database.
 
 mod acceptance;
+mod body;
 mod ingest;
 mod settings;
 
@@ -36,6 +37,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let Settings { broker, producer, steps, .. } = settings;
+    producer.check(&broker)?;
     let policy = Policy::new(steps, 0)?;
     let keys = Keys::load(&producer.keys_file)?;
     let acceptance = AcceptanceLog::open(&producer.acceptance_log)
@@ -44,7 +46,8 @@ pub async fn run(
     let health = Health::new(&["broker"]);
     let admin_listener = http::bind("producer.admin_listen", producer.admin_listen).await?;
     let admin_listen = admin_listener.local_addr()?;
-    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), shutdown.child_token()));
+    // Served until the very end, so that a draining producer can still be looked at.
+    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), CancellationToken::new()));
 
     let topology =
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
@@ -55,7 +58,7 @@ pub async fn run(
     };
     // Only now: until there is a broker, a client is better off with a refused connection than with a silent one.
     let listener = http::bind("producer.listen", producer.listen).await?;
-    tokio::spawn(watch_broker(publisher.clone(), Arc::clone(&health)));
+    tokio::spawn(watch_broker(publisher.clone(), Arc::clone(&health), shutdown.clone()));
 
     tracing::info!(listen = %listener.local_addr()?, %admin_listen, keys = keys.len(), "producer is up");
     let limits = Limits {
@@ -63,20 +66,18 @@ pub async fn run(
         request_timeout: Duration::from_millis(producer.request_timeout_ms),
     };
     let ingest = Ingest::new(keys, publisher, acceptance, &producer);
-    let router = http::limited(ingest.routes(), limits).merge(admin::health_routes(&health));
-    let draining = shutdown.clone();
-    tokio::spawn(async move {
-        draining.cancelled().await;
-        health.not_ready("broker", "draining");
-    });
+    let router = http::limited(ingest.routes(), limits).merge(admin::public_health_routes(&health));
     http::serve(listener, router, shutdown).await;
     Ok(())
 }
 
-async fn watch_broker(publisher: Publisher, health: Arc<Health>) {
+async fn watch_broker(publisher: Publisher, health: Arc<Health>, shutdown: CancellationToken) {
     let mut every = tokio::time::interval(CHECK_BROKER_EVERY);
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            () = shutdown.cancelled() => return health.not_ready("broker", "draining"),
+        }
         match publisher.check().await {
             Ok(()) => health.ready("broker"),
             Err(why) => health.not_ready("broker", why),

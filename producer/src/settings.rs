@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::ensure;
 use orderfleet_domain::saga::StepSettings;
 use orderfleet_messaging::BrokerSettings;
 use orderfleet_runtime::telemetry::TelemetrySettings;
@@ -67,6 +68,23 @@ impl Default for ProducerSettings {
             request_timeout_ms: 10_000,
             remembered_orders_max: 100_000,
         }
+    }
+}
+
+impl ProducerSettings {
+    pub(crate) fn check(&self, broker: &BrokerSettings) -> anyhow::Result<()> {
+        let within = |setting: &str, value: usize, most: usize| {
+            ensure!((1..=most).contains(&value), "setting producer.{setting}: must be between 1 and {most}");
+            Ok(())
+        };
+        within("body_bytes_max", self.body_bytes_max, 8 << 20)?;
+        within("concurrency_max", self.concurrency_max, 65_536)?;
+        within("remembered_orders_max", self.remembered_orders_max, 100_000_000)?;
+        ensure!(
+            (broker.confirm_timeout_ms + 1..=120_000).contains(&self.request_timeout_ms),
+            "setting producer.request_timeout_ms: must be above broker.confirm_timeout_ms and at most 120000"
+        );
+        Ok(())
     }
 }
 

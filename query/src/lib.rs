@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orderfleet_runtime::{
     admin::{self, Health},
@@ -41,12 +41,17 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let Settings { database, query, .. } = settings;
+    ensure!(
+        (1..=65_536).contains(&query.concurrency_max),
+        "setting query.concurrency_max: must be between 1 and 65536"
+    );
     let keys = Keys::load(&query.keys_file)?;
     let health = Health::new(&["database"]);
     let admin_listener = http::bind("query.admin_listen", query.admin_listen).await?;
     let listener = http::bind("query.listen", query.listen).await?;
     let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
-    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), shutdown.child_token()));
+    // Served until the very end, so that a draining service can still be looked at.
+    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), CancellationToken::new()));
     tracing::info!(%listen, %admin_listen, keys = keys.len(), "query service is up");
 
     let limits = Limits {
@@ -55,7 +60,7 @@ pub async fn run(
     };
     let store = Arc::new(OnceLock::new());
     let api = Api::new(keys, Arc::clone(&store));
-    let router = http::limited(api.routes(), limits).merge(admin::health_routes(&health));
+    let router = http::limited(api.routes(), limits).merge(admin::public_health_routes(&health));
     tokio::select! {
         failed = watch_database(&database, &store, &health, &shutdown) => failed.context("MongoDB"),
         () = http::serve(listener, router, shutdown.clone()) => Ok(()),

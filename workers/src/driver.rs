@@ -1,13 +1,16 @@
 //! Performs the effects the saga core names for one delivery, one after the other, until the ack.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use orderfleet_domain::{
     Command, CommandKind, DecodeError, Order,
     saga::{
-        CallOutcome, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Moment, Nonce, Policy,
-        Publication, StoreReply, Tier, Verb, WorkerId,
+        CallOutcome, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Moment, Nonce, Phase,
+        Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, Publisher};
@@ -32,6 +35,7 @@ pub(crate) struct Driver {
     policy: Policy,
     worker: WorkerId,
     draining: CancellationToken,
+    handled: AtomicU64,
 }
 
 /// One delivery's way: the core, what it works on, and the pace of its repeats.
@@ -53,7 +57,7 @@ impl Driver {
         worker: WorkerId,
         draining: CancellationToken,
     ) -> Self {
-        Self { store, publisher, downstreams, policy, worker, draining }
+        Self { store, publisher, downstreams, policy, worker, draining, handled: AtomicU64::new(0) }
     }
 
     /// Handles a delivery up to its ack. Trouble with the database or the broker never gives a delivery back: the step
@@ -80,7 +84,10 @@ impl Driver {
 
     async fn work(&self, delivery: &Delivery, command: Command) -> Ending {
         let delivered = Delivered { command, redelivered: delivery.redelivered, lane: delivery.lane.clone() };
-        let handling = Handling::new(delivered, self.worker.clone());
+        // A lease is one delivery's: a second message about an order must not fence the first just for being in the same
+        // process.
+        let handled = self.handled.fetch_add(1, Ordering::Relaxed);
+        let handling = Handling::new(delivered, WorkerId(format!("{}-{handled}", self.worker.0)));
         let repeats = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
         Way { driver: self, delivery, handling, order: None, repeats }.walk().await
     }
@@ -96,10 +103,16 @@ impl Driver {
     }
 
     async fn park_poison(&self, delivery: &Delivery, reason: &str) -> Ending {
-        tracing::warn!(reason, bytes = delivery.body.len(), "a message that cannot be worked with is parked");
+        let id = body_id(&delivery.body);
+        tracing::warn!(
+            reason,
+            dead_letter.id = id,
+            bytes = delivery.body.len(),
+            "a message that cannot be worked with is parked"
+        );
         let outgoing = Outgoing {
             destination: Destination::DeadLetter(DeadLetterQueue::Poison),
-            headers: delivery.headers.clone().reason(reason),
+            headers: delivery.headers.clone().message_id(&id).dead_letter_id(&id).reason(reason),
             body: delivery.body.clone(),
         };
         self.publish_until_confirmed(&outgoing).await;
@@ -207,22 +220,40 @@ impl Way<'_> {
         Input::Called(outcome)
     }
 
+    /// Publishes all of them, also after one that is not confirmed: a subscriber that takes no events must not keep a dead
+    /// letter from being parked.
     async fn publish(&self, publications: &[Publication]) -> Input {
+        let mut result = Input::Confirmed;
         for publication in publications {
             let outgoing = message(self.delivery, self.handling.delivered(), publication);
             if let Err(error) = self.driver.publisher.publish(&outgoing).await {
                 tracing::warn!(%error, order.id = %self.handling.order_id(), "not confirmed");
-                return Input::NotConfirmed;
+                result = Input::NotConfirmed;
             }
         }
-        Input::Confirmed
+        result
     }
 
     fn log(&self, ending: Ending) {
         let order_id = self.handling.order_id();
+        self.alarm();
         match ending {
             Ending::Finished => tracing::debug!(order.id = %order_id, "finished"),
             other => tracing::info!(order.id = %order_id, ending = other.as_str(), "delivery handled"),
+        }
+    }
+}
+
+impl Way<'_> {
+    /// An undo is tried without end, but not in silence.
+    fn alarm(&self) {
+        let Some(record) = self.handling.record().filter(|record| record.phase == Phase::Comp) else {
+            return;
+        };
+        let step = record.step(record.cur);
+        if self.driver.policy.step(step).is_some_and(|settings| record.att >= settings.attempts_max) {
+            metrics::counter!("orderfleet_undo_alarms_total", "step" => step.to_string()).increment(1);
+            tracing::error!(order.id = %self.handling.order_id(), saga.step = %step, attempts = record.att, "an undo keeps failing");
         }
     }
 }

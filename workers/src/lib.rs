@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use orderfleet_domain::saga::{Lane, Policy, WorkerId};
+use orderfleet_domain::{
+    StepName,
+    saga::{Lane, Policy, WorkerId},
+};
 use orderfleet_messaging::{Consumer, Delays, Observer, Publisher, Subscription, Topology};
 use orderfleet_runtime::{
     admin::{self, Health},
@@ -59,6 +62,7 @@ pub async fn run(
     let admin =
         tokio::spawn(http::serve(listener, admin::routes(&health, metrics), CancellationToken::new()));
 
+    let last_step = policy.last_step().clone();
     let topology =
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
     let connecting = async {
@@ -81,7 +85,7 @@ pub async fn run(
     let driver = Arc::new(Driver::new(store, publisher, downstreams, policy, id, shutdown.clone()));
     let consumer = Consumer {
         settings: broker,
-        subscriptions: subscriptions(&worker, topology.partitions()),
+        subscriptions: subscriptions(&worker, topology.partitions(), &last_step),
         topology,
         name: "orderfleet-worker".into(),
     };
@@ -119,7 +123,7 @@ async fn consume(
 }
 
 /// Live orders share their permits; replays and quarantine have a few of their own, so that neither can crowd them out.
-fn subscriptions(worker: &WorkerSettings, partitions: u16) -> Vec<Subscription> {
+fn subscriptions(worker: &WorkerSettings, partitions: u16, any_step: &StepName) -> Vec<Subscription> {
     let live = Arc::new(Semaphore::new(worker.concurrency.into()));
     let few = (worker.concurrency / 8).max(1);
     let mut subscriptions = Vec::new();
@@ -134,11 +138,10 @@ fn subscriptions(worker: &WorkerSettings, partitions: u16) -> Vec<Subscription> 
         subscribe(Lane::Replay, few, &Arc::new(Semaphore::new(few.into())));
         subscribe(Lane::Quarantine, 1, &Arc::new(Semaphore::new(1)));
     }
-    if worker.has(Role::Compensate)
-        && let Ok(any_step) = "any".parse()
-    {
+    if worker.has(Role::Compensate) {
         let permits = Arc::new(Semaphore::new(worker.concurrency.into()));
-        subscribe(Lane::Compensate(any_step), worker.prefetch, &permits);
+        // One queue serves every step; a delivery's routing key says which.
+        subscribe(Lane::Compensate(any_step.clone()), worker.prefetch, &permits);
     }
     subscriptions
 }

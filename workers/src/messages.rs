@@ -46,7 +46,7 @@ fn compensating_event(delivery: &Delivery, delivered: &Delivered, record: &Recor
         kind,
     };
     let headers = Headers::new(command.kind.as_str())
-        .message_id(&dead_letter_id(order_id, record.generation, record.rev))
+        .message_id(&dead_letter_id(order_id, record.generation, record.cause_rev()))
         .traceparent(delivery.headers.get("traceparent"));
     Outgoing {
         destination: Destination::Compensate(record.failed_step().clone()),

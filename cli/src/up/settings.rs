@@ -77,7 +77,6 @@ pub(super) struct Endpoints {
     pub(super) producer_url: String,
     pub(super) query_url: String,
     pub(super) sandbox_url: String,
-    pub(super) amqp_url: String,
     pub(super) api_key_file: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rabbitmqctl: Option<PathBuf>,
@@ -89,7 +88,6 @@ impl Endpoints {
             producer_url: url(places.producer),
             query_url: url(places.query),
             sandbox_url: url(places.sandbox),
-            amqp_url: services.amqp_url.clone(),
             api_key_file: folder.path(folder::DEMO_KEY),
             rabbitmqctl: services.rabbitmqctl.clone(),
         }

@@ -84,6 +84,7 @@ async fn an_order_that_waits_for_a_person_says_so_and_why() {
         step,
         code: Some("out_of_stock".into()),
         message: "none left".into(),
+        rev: 3,
     };
     let held = Record { phase: Phase::Comp, hold: Some(hold), cause: Some(cause), ..first() };
     let id = insert(&store, "a", &held).await;

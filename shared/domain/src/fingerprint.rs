@@ -11,8 +11,8 @@ use crate::{
     order::{Country, CustomerRef, Order},
 };
 
-/// Version of the canonical form. Another version is another first byte, so fingerprints of two builds that differ
-/// in it are never taken for a conflict.
+/// Version of the canonical form. Another version is another first byte, so that fingerprints of two builds that differ in
+/// it are not compared: the same body again is then taken for it, another body too.
 const VERSION: u8 = 1;
 /// Stands for the length of an absent field; no field can be this long.
 const ABSENT: u32 = u32::MAX;
@@ -42,6 +42,12 @@ impl Fingerprint {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&canonical.0.finalize());
         Self(HEXLOWER.encode(&bytes))
+    }
+
+    /// Whether the two were made by the same canonical form, so that being different means different orders.
+    #[must_use]
+    pub fn is_comparable_to(&self, other: &Self) -> bool {
+        self.0[..2] == other.0[..2]
     }
 
     /// Whether this build can recompute the fingerprint.

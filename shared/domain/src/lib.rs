@@ -14,4 +14,4 @@ pub use fingerprint::Fingerprint;
 pub use ids::{AccountId, IdError, IdempotencyKey, OrderId, Region, StepName};
 pub use money::{Money, MoneyError};
 pub use order::{Channel, Country, Currency, CustomerRef, Line, Order, PaymentRef, ShipTo, Sku};
-pub use validate::{LINES_MAX, OrderInput, Violation, Violations};
+pub use validate::{LINES_MAX, LineInput, Metadata, Object, OrderInput, ShipToInput, Violation, Violations};

@@ -67,7 +67,8 @@ impl FromStr for Money {
         if !digits(whole) || !digits(fraction) {
             return Err(MoneyError::Malformed);
         }
-        if whole.trim_start_matches('0').len() > Self::DIGITS_MAX {
+        // Before anything is parsed: the decimal parser recurses once per digit.
+        if whole.len() > Self::DIGITS_MAX {
             return Err(MoneyError::TooLarge);
         }
         if fraction.len() > Self::SCALE_MAX {
@@ -111,6 +112,8 @@ mod tests {
         }
         assert_eq!("1.00001".parse::<Money>(), Err(MoneyError::TooPrecise));
         assert_eq!("1000000000000000".parse::<Money>(), Err(MoneyError::TooLarge));
+        assert_eq!(format!("{}1", "0".repeat(1_000_000)).parse::<Money>(), Err(MoneyError::TooLarge));
+        assert_eq!(format!("0.{}1", "0".repeat(1_000_000)).parse::<Money>(), Err(MoneyError::TooPrecise));
     }
 
     #[test]

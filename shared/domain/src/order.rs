@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{IdError, text_id},
     money::Money,
-    validate::OrderInput,
+    validate::{Object, OrderInput},
 };
 
 /// One accepted order, as the client posted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "OrderInput")]
+#[serde(try_from = "Object<OrderInput>")]
 pub struct Order {
     /// The shop's name for its customer; absent for a guest checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ impl fmt::Debug for ShipTo {
 
 /// How an order reached the shop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Channel {
     /// A consumer's order.
     Retail,
@@ -100,6 +100,26 @@ impl Channel {
         match self {
             Self::Retail => "retail",
             Self::Wholesale => "wholesale",
+        }
+    }
+}
+
+impl TryFrom<String> for Channel {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl FromStr for Channel {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text {
+            "retail" => Ok(Self::Retail),
+            "wholesale" => Ok(Self::Wholesale),
+            _ => Err(IdError::new("channel", "\"retail\" or \"wholesale\"")),
         }
     }
 }
@@ -127,6 +147,16 @@ text_id! {
     |text| text.bytes().all(|b| b.is_ascii_uppercase()) && iso_currency::Currency::from_code(text).is_some()
 }
 
+/// Two identifiers that look alike must be alike: nothing invisible, no blanks around.
 fn is_short_visible(text: &str, chars_max: usize) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+    !text.is_empty()
+        && text.trim() == text
+        && text.chars().count() <= chars_max
+        && !text.chars().any(is_invisible)
+}
+
+/// Control characters, and the format characters that hide, join or turn text.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -18,7 +18,7 @@ pub use effect::{
     Input, Lane, Moment, Note, Phases, Publication, StoreReply, Verb, Write,
 };
 pub use handling::Handling;
-pub use keys::{dead_letter_id, event_id, step_instance, step_key};
+pub use keys::{body_id, dead_letter_id, event_id, poison_id, step_instance, step_key};
 pub use policy::{Policy, PolicyError, StepSettings, Tier};
 pub use record::{
     Cause, CauseClass, DOCUMENT_VERSION, Entry, Hold, Millis, Nonce, Phase, Record, StepResult, StepState,

@@ -1,9 +1,12 @@
 //! From what a client wrote to a valid order: every rule, each violation named by its field.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, str::FromStr};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{
     money::Money,
@@ -28,20 +31,21 @@ const VIOLATIONS_LISTED_MAX: usize = 20;
 pub struct OrderInput {
     #[serde(default)]
     pub customer_ref: Option<String>,
-    pub channel: Channel,
+    pub channel: String,
     pub currency: String,
     pub payment_ref: String,
-    pub ship_to: ShipToInput,
+    pub ship_to: Object<ShipToInput>,
     #[serde(default)]
     pub placed_at: Option<String>,
-    pub lines: Vec<LineInput>,
+    pub lines: Vec<Object<LineInput>>,
     #[serde(default)]
-    pub metadata: Option<BTreeMap<String, String>>,
+    pub metadata: Option<Metadata>,
 }
 
 /// One line as it stands in a request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of Line")]
 pub struct LineInput {
     pub sku: String,
     #[serde(default)]
@@ -53,6 +57,7 @@ pub struct LineInput {
 /// An address as it stands in a request.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of ShipTo")]
 pub struct ShipToInput {
     #[serde(default)]
     pub name: Option<String>,
@@ -71,6 +76,57 @@ pub struct ShipToInput {
 impl fmt::Debug for ShipToInput {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("ShipToInput").field("country", &self.country).finish_non_exhaustive()
+    }
+}
+
+/// A JSON object and nothing else: by itself, serde would also take the fields' values in a list, and so make their order
+/// part of the contract.
+#[derive(Debug, Clone)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// Texts by key; a key that is there twice is refused.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Metadata;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Metadata, M::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    if entries.insert(key, value).is_some() {
+                        return Err(M::Error::custom("duplicate field `metadata`"));
+                    }
+                }
+                Ok(Metadata(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -114,6 +170,14 @@ impl fmt::Display for Violations {
 
 impl std::error::Error for Violations {}
 
+impl TryFrom<Object<OrderInput>> for Order {
+    type Error = Violations;
+
+    fn try_from(Object(input): Object<OrderInput>) -> Result<Self, Violations> {
+        input.try_into()
+    }
+}
+
 impl TryFrom<OrderInput> for Order {
     type Error = Violations;
 
@@ -133,15 +197,16 @@ fn check(input: OrderInput, found: &mut Violations) -> Option<Order> {
         Some(text) => parse(text, "customer_ref", "customer_ref", found).map(Some),
         None => Some(None),
     };
+    let channel = parse::<Channel>(&input.channel, "channel", "channel", found);
     let currency = parse(&input.currency, "currency", "currency", found);
     let payment_ref = parse(&input.payment_ref, "payment_ref", "payment_ref", found);
-    let ship_to = check_ship_to(input.ship_to, found);
+    let ship_to = check_ship_to(input.ship_to.0, found);
     let placed_at = check_placed_at(input.placed_at.as_deref(), found);
     let lines = check_lines(input.lines, found);
-    let metadata = check_metadata(input.metadata.unwrap_or_default(), found);
+    let metadata = check_metadata(input.metadata.unwrap_or_default().0, found);
     let order = Order {
         customer_ref: customer_ref?,
-        channel: input.channel,
+        channel: channel?,
         currency: currency?,
         payment_ref: payment_ref?,
         ship_to: ship_to?,
@@ -155,13 +220,13 @@ fn check(input: OrderInput, found: &mut Violations) -> Option<Order> {
     Some(order)
 }
 
-fn check_lines(lines: Vec<LineInput>, found: &mut Violations) -> Option<Vec<Line>> {
+fn check_lines(lines: Vec<Object<LineInput>>, found: &mut Violations) -> Option<Vec<Line>> {
     if !(1..=LINES_MAX).contains(&lines.len()) {
         found.add("lines", "lines", format!("must hold 1 to {LINES_MAX} lines"));
         return None;
     }
     let checked: Vec<_> =
-        lines.into_iter().enumerate().map(|(index, line)| check_line(index, line, found)).collect();
+        lines.into_iter().enumerate().map(|(index, Object(line))| check_line(index, line, found)).collect();
     checked.into_iter().collect()
 }
 
@@ -205,11 +270,31 @@ fn check_ship_to(input: ShipToInput, found: &mut Violations) -> Option<ShipTo> {
 
 fn check_placed_at(text: Option<&str>, found: &mut Violations) -> Option<Option<Timestamp>> {
     let Some(text) = text else { return Some(None) };
-    let parsed = Timestamp::from_str(text).ok();
+    let parsed = is_rfc3339(text).then(|| Timestamp::from_str(text).ok()).flatten();
     if parsed.is_none() {
         found.add("placed_at", "placed_at", "must be an RFC 3339 time such as \"2010-12-01T08:26:00Z\"");
     }
     parsed.map(Some)
+}
+
+/// The shape of RFC 3339, section 5.6: `2010-12-01T08:26:00[.123]` and `Z` or `+01:00`. The parser takes more than that.
+fn is_rfc3339(text: &str) -> bool {
+    let shape = |text: &str, pattern: &str| {
+        text.len() == pattern.len()
+            && text
+                .bytes()
+                .zip(pattern.bytes())
+                .all(|(b, p)| if p == b'0' { b.is_ascii_digit() } else { b == p })
+    };
+    let Some((time, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else { return false };
+    let zone = rest.find(['Z', '+', '-']).map(|at| rest.split_at(at));
+    let Some((fraction, zone)) = zone else { return false };
+    let digits = fraction.strip_prefix('.').unwrap_or("0");
+    shape(time, "0000-00-00T00:00:00")
+        && (fraction.is_empty() || fraction.starts_with('.'))
+        && (1..=9).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && (zone == "Z" || shape(zone, "+00:00") || shape(zone, "-00:00"))
 }
 
 fn check_metadata(metadata: BTreeMap<String, String>, found: &mut Violations) -> BTreeMap<String, String> {
@@ -295,7 +380,15 @@ mod tests {
             ("/payment_ref", json!(""), "payment_ref", "payment_ref"),
             ("/ship_to/name", json!("a\u{7}b"), "ship_to.name", "text"),
             ("/ship_to/country", json!("UK"), "ship_to.country", "country"),
+            ("/channel", json!("phone"), "channel", "channel"),
             ("/placed_at", json!("yesterday"), "placed_at", "placed_at"),
+            ("/placed_at", json!("20101201T0826Z"), "placed_at", "placed_at"),
+            ("/placed_at", json!("2010-12-01T08:26:00+00:00[Europe/London]"), "placed_at", "placed_at"),
+            ("/placed_at", json!("-009000-01-01T00:00:00Z"), "placed_at", "placed_at"),
+            ("/placed_at", json!("2010-12-01T08:26:00"), "placed_at", "placed_at"),
+            ("/placed_at", json!("2010-13-01T08:26:00Z"), "placed_at", "placed_at"),
+            ("/lines/0/sku", json!(" A"), "lines[0].sku", "sku"),
+            ("/lines/0/sku", json!("A\u{200b}"), "lines[0].sku", "sku"),
             ("/lines", json!([]), "lines", "lines"),
             ("/lines/0/sku", json!(long), "lines[0].sku", "sku"),
             ("/lines/0/description", json!(long), "lines[0].description", "text"),
@@ -335,6 +428,26 @@ mod tests {
         let line = json!({"sku": "A", "quantity": 1, "unit_price": "0.001"});
         assert!(check(with("/lines", json!(vec![line.clone(); LINES_MAX]))).is_ok());
         assert_eq!(only_violation(with("/lines", json!(vec![line; LINES_MAX + 1]))).1, "lines");
+    }
+
+    #[test]
+    fn lists_are_not_objects_and_keys_stand_once() {
+        let list = r#"["retail"]"#;
+        assert!(serde_json::from_str::<Object<OrderInput>>(list).is_err());
+        for (pointer, value) in [("/ship_to", json!([null, "GB"])), ("/lines/0", json!(["A", null, 1, "1"]))]
+        {
+            assert!(serde_json::from_value::<Object<OrderInput>>(with(pointer, value)).is_err(), "{pointer}");
+        }
+        assert!(serde_json::from_str::<Metadata>(r#"{"a":"1","a":"2"}"#).is_err());
+    }
+
+    #[test]
+    fn times_of_every_rfc_3339_spelling_pass() {
+        for time in
+            ["2010-12-01T08:26:00Z", "2010-12-01T08:26:00.123456789+05:30", "0000-01-01T00:00:00-00:00"]
+        {
+            assert!(is_rfc3339(time), "{time}");
+        }
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orderfleet_domain::{
-    Command, CommandKind, Fingerprint, Order, OrderId, StepName,
+    Command, CommandKind, Decision, Fingerprint, Order, OrderId, StepName,
     saga::{
         CallOutcome, Claim, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, EventType, Handling,
-        Input, Lane, Moment, Nonce, Note, Phase, Policy, Publication, Record, StoreReply, Verb, WorkerId,
-        Write,
+        Input, Lane, Moment, Nonce, Note, Phase, Policy, Publication, Record, StepState, StoreReply, Verb,
+        WorkerId, Write,
     },
 };
 use proptest::{prelude::*, strategy::ValueTree};
@@ -57,6 +57,9 @@ struct Budget {
     conflicts: u32,
     cancels: u32,
     new_runs: u32,
+    decisions: u32,
+    drains: u32,
+    quarantines: u32,
 }
 
 struct World {
@@ -75,6 +78,8 @@ struct World {
     steps: BTreeMap<(u32, String), Effected>,
     do_effects: BTreeMap<(u32, String), u32>,
     late: Vec<(u32, String, Verb)>,
+    /// Database operations whose answer was lost and that may still be applied.
+    late_writes: Vec<Effect>,
     events: Vec<(EventType, u32)>,
     dead: Vec<DeadLetterQueue>,
     conflicting_posts: u32,
@@ -139,6 +144,7 @@ impl World {
             steps: BTreeMap::new(),
             do_effects: BTreeMap::new(),
             late: Vec::new(),
+            late_writes: Vec::new(),
             events: Vec::new(),
             dead: Vec::new(),
             conflicting_posts: 0,
@@ -187,6 +193,7 @@ impl World {
             }
             11 if !self.slots.is_empty() && self.fault(|budget| &mut budget.crashes) => self.crash(),
             12 => self.now += [100, LEASE_MS, 3_600_000][self.choose(3)],
+            13 if self.choose(2) == 1 => self.apply_late_write(),
             13 => self.deliver_late_request(),
             14 => self.somebody_writes(),
             15 => self.blocked = self.choose(3) == 1,
@@ -229,7 +236,8 @@ impl World {
 
     fn moment(&mut self) -> Moment {
         self.nonce += 1;
-        Moment { now: self.now, nonce: Nonce(self.nonce), blocked: self.blocked, draining: false }
+        let draining = self.fault(|budget| &mut budget.drains);
+        Moment { now: self.now, nonce: Nonce(self.nonce), blocked: self.blocked, draining }
     }
 
     fn feed(&mut self, slot: usize, input: Input) {
@@ -253,33 +261,39 @@ impl World {
                 self.slots.remove(slot);
                 return;
             }
-            Effect::Insert(record) => self.store(|world| match &world.doc {
-                Some(_) => StoreReply::Exists,
-                None => {
-                    world.commit(*record);
-                    StoreReply::Applied
-                }
-            }),
-            Effect::Claim(claim) => self.store(|world| world.claim(&claim)),
+            Effect::Insert(_) | Effect::Claim(_) | Effect::Write(_) | Effect::Note(_) => self.store(effect),
             Effect::Read => Input::Store(StoreReply::Found(self.doc.clone().map(Box::new))),
-            Effect::Write(write) => self.store(|world| world.compare_and_set(&write)),
-            Effect::Note(note) => self.store(|world| world.note(&note)),
             Effect::Call { step, verb, .. } => self.call(slot, step, verb),
             Effect::Publish(publications) => self.publish(slot, &publications),
         };
         self.feed(slot, input);
     }
 
-    /// Performs a database operation; its answer may get lost, before or after it was applied.
-    fn store(&mut self, operation: impl FnOnce(&mut Self) -> StoreReply) -> Input {
+    /// Performs a database operation; its answer may get lost, and then it may have been applied, never be, or be later.
+    fn store(&mut self, operation: Effect) -> Input {
         if self.fault(|budget| &mut budget.lost_answers) {
-            if self.choose(2) == 0 {
-                operation(self);
+            match self.choose(3) {
+                0 => drop(self.apply(&operation)),
+                1 => self.late_writes.push(operation),
+                _ => {}
             }
             return Input::Store(StoreReply::Unknown);
         }
-        let reply = operation(self);
-        Input::Store(reply)
+        Input::Store(self.apply(&operation))
+    }
+
+    fn apply(&mut self, operation: &Effect) -> StoreReply {
+        match operation {
+            Effect::Insert(_) if self.doc.is_some() => StoreReply::Exists,
+            Effect::Insert(record) => {
+                self.commit((**record).clone());
+                StoreReply::Applied
+            }
+            Effect::Claim(claim) => self.claim(claim),
+            Effect::Write(write) => self.compare_and_set(write),
+            Effect::Note(note) => self.note(note),
+            _ => StoreReply::NoMatch,
+        }
     }
 
     fn commit(&mut self, record: Record) {
@@ -406,11 +420,11 @@ impl World {
         CallOutcome::Success { result: "{}".into() }
     }
 
+    /// Publishes all of a list; without a confirm, any part of it.
     fn publish(&mut self, slot: usize, publications: &[Publication]) -> Input {
         let confirmed = !self.blocked && !self.fault(|budget| &mut budget.unconfirmed);
-        let published = confirmed || self.choose(2) == 1;
-        if published {
-            for publication in publications {
+        for publication in publications {
+            if confirmed || self.choose(2) == 1 {
                 self.publish_one(slot, publication);
             }
         }
@@ -460,7 +474,17 @@ impl World {
         let slot = self.choose(self.slots.len());
         let slot = self.slots.remove(slot);
         if slot.owns_delivery {
-            self.ready.push(Message { redelivered: true, ..slot.message });
+            let quarantined = self.fault(|budget| &mut budget.quarantines);
+            let lane = if quarantined { Lane::Quarantine } else { slot.message.lane.clone() };
+            self.ready.push(Message { redelivered: !quarantined, lane, ..slot.message });
+        }
+    }
+
+    fn apply_late_write(&mut self) {
+        if !self.late_writes.is_empty() {
+            let index = self.choose(self.late_writes.len());
+            let operation = self.late_writes.remove(index);
+            self.apply(&operation);
         }
     }
 
@@ -488,6 +512,13 @@ impl World {
                 CommandKind::Cancel { requested_at },
                 Lane::Retry,
             ));
+        } else if let Some(hold) = self.doc.as_ref().and_then(|doc| doc.hold.clone()) {
+            if self.fault(|budget| &mut budget.decisions) {
+                let decision = [Decision::Release, Decision::Settle, Decision::Discard][self.choose(3)];
+                let kind = CommandKind::Resolve { hold: hold.id, decision, reason: "r".into() };
+                let generation = self.doc.as_ref().map_or(1, |doc| doc.generation);
+                self.ready.push(other_command(&self.ours, generation, None, kind, Lane::Replay));
+            }
         } else if let Some(doc) = &self.doc
             && doc.phase == Phase::Undone
         {
@@ -525,7 +556,12 @@ impl World {
     fn check_custody(&self) {
         let fp = self.doc.as_ref().map_or(self.ours.command.fp.as_ref(), |doc| Some(&doc.fp));
         let unacked = self.slots.iter().filter(|slot| slot.owns_delivery).map(|slot| &slot.message);
-        let in_queue = self.ready.iter().chain(unacked).any(|message| message.command.fp.as_ref() == fp);
+        let carries = |message: &Message| match message.command.kind {
+            CommandKind::Cancel { .. } => false,
+            CommandKind::Resolve { .. } => true,
+            _ => message.command.fp.as_ref() == fp,
+        };
+        let in_queue = self.ready.iter().chain(unacked).any(carries);
         let safe = match &self.doc {
             None => in_queue,
             Some(doc) if doc.evp => true,
@@ -571,7 +607,13 @@ impl World {
             }
         };
         for step in &names {
-            if let Some(expected) = expected {
+            let by_person = doc
+                .results
+                .iter()
+                .any(|result| result.step == *step && result.state == StepState::SettledByPerson);
+            if let Some(expected) = expected
+                && !by_person
+            {
                 assert_eq!(net(doc.generation, step), expected, "{step} in {doc:?}\n{}", self.story());
             }
             for earlier in 1..doc.generation {
@@ -626,6 +668,9 @@ fn hostile() -> Budget {
         conflicts: 0,
         cancels: 1,
         new_runs: 2,
+        decisions: 2,
+        drains: 2,
+        quarantines: 1,
     }
 }
 
@@ -643,6 +688,9 @@ fn peaceful() -> Budget {
         conflicts: 0,
         cancels: 0,
         new_runs: 0,
+        decisions: 0,
+        drains: 0,
+        quarantines: 0,
     }
 }
 

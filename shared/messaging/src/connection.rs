@@ -24,6 +24,9 @@ pub enum ConnectError {
     /// No answer in time.
     #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    /// No new channel can be opened on a connection that the broker has blocked.
+    #[error("the broker has blocked publishing (memory or disk alarm)")]
+    Blocked,
     /// A pool of channels could not be made.
     #[error("cannot make a pool of channels: {0}")]
     Pool(String),
@@ -33,7 +36,7 @@ impl ConnectError {
     /// Whether waiting may help: the broker is down or slow. False for wrong settings and a topology that differs.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timeout | Self::Pool(_))
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Blocked | Self::Pool(_))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
     stream::{self, BoxStream, SelectAll},
 };
 use lapin::{
@@ -186,10 +186,11 @@ impl Consumer {
             let _ =
                 channel.basic_cancel(tag(index).as_str().into(), BasicCancelOptions { nowait: false }).await;
         }
-        while let Some(Some((index, Some(Ok(delivery))))) =
-            futures_util::FutureExt::now_or_never(deliveries.next())
-        {
-            self.spawn(index, delivery, shutdown, tasks, handle);
+        // Every cancelled stream has an end among what it still holds.
+        while let Some(Some((index, next))) = deliveries.next().now_or_never() {
+            if let Some(Ok(delivery)) = next {
+                self.spawn(index, delivery, shutdown, tasks, handle);
+            }
         }
         tasks.close();
         tasks.wait().await;

@@ -9,12 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult, Timeouts};
-use lapin::{
-    Channel, Confirmation, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use deadpool::managed::{Object, PoolError};
+use lapin::{Confirmation, options::BasicPublishOptions};
 use orderfleet_domain::{
     StepName,
     saga::{DeadLetterQueue, EventType, Lane, Tier},
@@ -22,7 +18,8 @@ use orderfleet_domain::{
 
 use crate::{
     BrokerSettings, ConnectError, Delays, Headers, Topology,
-    connection::{CONNECT_TIMEOUT, chain, properties},
+    channels::{self, Channels, ConfirmChannels},
+    connection::chain,
     topology::{dead_routing_key, event_routing_key, routing_key},
 };
 
@@ -78,7 +75,7 @@ pub enum PublishError {
 /// Publishes with confirms. Cheap to clone; shared by all tasks of a process.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    pool: Pool<ConfirmChannels>,
+    channels: Channels,
     topology: Topology,
     confirm_timeout: Duration,
     blocked: Arc<AtomicBool>,
@@ -94,20 +91,9 @@ impl Publisher {
         topology: Topology,
         name: &str,
     ) -> Result<Self, ConnectError> {
-        let manager = ConfirmChannels::new(settings, topology.clone(), name)?;
-        let timeouts = Timeouts {
-            wait: Some(CONNECT_TIMEOUT),
-            create: Some(CONNECT_TIMEOUT),
-            recycle: Some(CONNECT_TIMEOUT),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(settings.publish_connections)
-            .timeouts(timeouts)
-            .runtime(deadpool::Runtime::Tokio1)
-            .build()
-            .map_err(|error| ConnectError::Pool(error.to_string()))?;
-        let publisher =
-            Self { pool, topology, confirm_timeout: settings.confirm_timeout(), blocked: Arc::default() };
+        let channels = channels::pool(settings, topology.clone(), name)?;
+        let confirm_timeout = settings.confirm_timeout();
+        let publisher = Self { channels, topology, confirm_timeout, blocked: Arc::default() };
         publisher.wait_for_broker().await?;
         Ok(publisher)
     }
@@ -115,9 +101,9 @@ impl Publisher {
     async fn wait_for_broker(&self) -> Result<(), ConnectError> {
         let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            let error = match self.pool.get().await {
+            let error = match self.channels.get().await {
                 Ok(_) => return Ok(()),
-                Err(managed::PoolError::Backend(error)) if !error.is_transient() => return Err(error),
+                Err(PoolError::Backend(error)) if !error.is_transient() => return Err(error),
                 Err(error) => error,
             };
             tracing::warn!(error = describe(&error), "waiting for RabbitMQ");
@@ -137,7 +123,7 @@ impl Publisher {
     /// # Errors
     /// What is wrong, for people.
     pub async fn check(&self) -> Result<(), String> {
-        self.channel().await.map(drop).map_err(|error| error.to_string())
+        self.unblocked_channel().await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Whether the broker had blocked publishing when a channel was last looked at, by a publish or a check. Answers at
@@ -153,18 +139,9 @@ impl Publisher {
     /// No connection, or no such queue.
     pub async fn depth(&self, lane: &Lane) -> Result<u32, PublishError> {
         let ask = async {
-            let slot = self.pool.get().await.map_err(|error| PublishError::NotSent(describe(&error)))?;
-            let lost = |error: lapin::Error| PublishError::NotSent(error.to_string());
-            let channel = slot.connection.create_channel().await.map_err(lost)?;
-            drop(slot);
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-            let name = self.topology.queue(lane);
-            let queue = channel
-                .queue_declare(name.as_str().into(), options, FieldTable::default())
-                .await
-                .map_err(lost)?;
-            let _ = channel.close(200, "done".into()).await;
-            Ok(queue.message_count())
+            let mut channel = self.channels.get().await.map_err(not_sent)?;
+            let depth = channel.depth(&self.topology.queue(lane)).await;
+            depth.map_err(|error| PublishError::NotSent(error.to_string()))
         };
         match tokio::time::timeout(self.confirm_timeout, ask).await {
             Ok(depth) => depth,
@@ -172,8 +149,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes one message and waits for its confirm, at most the confirm timeout. Safe to call from many tasks: the
-    /// messages of all of them share a few channels, with their confirms outstanding together.
+    /// Publishes one message and waits for its confirm, at most the confirm timeout. Safe to call from many tasks: each
+    /// message has a channel to itself until it is confirmed, and their confirms are outstanding together.
     ///
     /// # Errors
     /// Anything but a plain confirm. A second call publishes a second message.
@@ -185,21 +162,12 @@ impl Publisher {
     }
 
     async fn publish_untimed(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        let channel = self.channel().await?;
+        let mut channel = self.unblocked_channel().await?;
         let (exchange, routing_key, mandatory) = self.route(&outgoing.destination);
         let options = BasicPublishOptions { mandatory, immediate: false };
-        let unknown = |error: lapin::Error| PublishError::Unknown(error.to_string());
-        let confirm = channel
-            .basic_publish(
-                exchange.as_str().into(),
-                routing_key.as_str().into(),
-                options,
-                &outgoing.body,
-                outgoing.headers.properties(),
-            )
-            .await
-            .map_err(unknown)?;
-        match confirm.await.map_err(unknown)? {
+        let properties = outgoing.headers.properties();
+        let published = channel.publish((&exchange, &routing_key), options, &outgoing.body, properties).await;
+        match published.map_err(|error| PublishError::Unknown(error.to_string()))? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => Err(PublishError::Returned { exchange, routing_key }),
             Confirmation::Nack(_) => Err(PublishError::Nacked),
@@ -209,18 +177,17 @@ impl Publisher {
         }
     }
 
-    /// A channel to publish on. The pool hands its slots out in turn and is used as the keeper of the connections only:
-    /// the slot goes back before the publish, so that hundreds of confirms can be outstanding on a few channels.
-    async fn channel(&self) -> Result<Channel, PublishError> {
-        let slot = self.pool.get().await.map_err(|error| PublishError::NotSent(describe(&error)))?;
-        let blocked = slot.connection.status().blocked();
+    async fn unblocked_channel(&self) -> Result<Object<ConfirmChannels>, PublishError> {
+        let channel = self.channels.get().await;
+        let blocked = match &channel {
+            Ok(channel) => channel.is_blocked(),
+            Err(error) => matches!(error, PoolError::Backend(ConnectError::Blocked)),
+        };
         self.blocked.store(blocked, Ordering::Relaxed);
-        if blocked {
-            return Err(PublishError::NotSent(
-                "the broker has blocked publishing (memory or disk alarm)".into(),
-            ));
+        match channel {
+            Ok(_) if blocked => Err(PublishError::NotSent(ConnectError::Blocked.to_string())),
+            channel => channel.map_err(not_sent),
         }
-        Ok(slot.channel.clone())
     }
 
     fn route(&self, destination: &Destination) -> (String, String, bool) {
@@ -237,64 +204,14 @@ impl Publisher {
     }
 }
 
-/// A pool slot: a connection and its one confirm channel.
-#[derive(Debug)]
-struct ConfirmChannel {
-    connection: Connection,
-    channel: Channel,
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn not_sent(error: PoolError<ConnectError>) -> PublishError {
+    PublishError::NotSent(describe(&error))
 }
 
-/// Makes and checks pool slots: deadpool-lapin's manager for the connection, a confirm channel on top.
-struct ConfirmChannels {
-    connections: deadpool_lapin::Manager,
-    topology: Topology,
-}
-
-impl std::fmt::Debug for ConfirmChannels {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("ConfirmChannels").finish_non_exhaustive()
-    }
-}
-
-impl ConfirmChannels {
-    fn new(settings: &BrokerSettings, topology: Topology, name: &str) -> Result<Self, ConnectError> {
-        let name = format!("{name} publishing");
-        let runtime = lapin::runtime::default_runtime().map_err(ConnectError::Connect)?;
-        let connections =
-            deadpool_lapin::Manager::new(settings.address()?, move || properties(&name), runtime);
-        Ok(Self { connections, topology })
-    }
-}
-
-impl managed::Manager for ConfirmChannels {
-    type Type = ConfirmChannel;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<ConfirmChannel, ConnectError> {
-        let connection = self.connections.create().await.map_err(ConnectError::Connect)?;
-        self.topology.assert(&connection).await?;
-        let channel = connection.create_channel().await.map_err(ConnectError::Connect)?;
-        channel
-            .confirm_select(ConfirmSelectOptions { nowait: false })
-            .await
-            .map_err(ConnectError::Connect)?;
-        Ok(ConfirmChannel { connection, channel })
-    }
-
-    /// A channel that the broker closed takes its connection with it: a new one is cheap and certain.
-    async fn recycle(&self, slot: &mut ConfirmChannel, metrics: &Metrics) -> RecycleResult<ConnectError> {
-        if self.connections.recycle(&mut slot.connection, metrics).await.is_err()
-            || !slot.channel.status().connected()
-        {
-            return Err(RecycleError::message("the connection or its channel is closed"));
-        }
-        Ok(())
-    }
-}
-
-fn describe(error: &managed::PoolError<ConnectError>) -> String {
+fn describe(error: &PoolError<ConnectError>) -> String {
     match error {
-        managed::PoolError::Backend(error) => chain(error),
+        PoolError::Backend(error) => chain(error),
         other => other.to_string(),
     }
 }

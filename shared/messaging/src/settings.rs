@@ -23,7 +23,7 @@ pub struct BrokerSettings {
     pub new_bytes_max: u32,
     /// Longest wait for a publisher confirm, in milliseconds. After it the outcome is unknown.
     pub confirm_timeout_ms: u64,
-    /// Publishing connections of a process, 1 to 16; each has one confirm channel and one I/O thread.
+    /// Publishing connections of a process, 1 to 16; each has up to 64 confirm channels and one I/O thread.
     pub publish_connections: usize,
 }
 

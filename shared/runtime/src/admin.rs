@@ -65,17 +65,23 @@ fn lines(parts: impl Iterator<Item = (&'static str, String)>) -> String {
     })
 }
 
-/// `/healthz` (alive) and `/readyz` (ready): 200 `ok`, or 503 with a line per part.
-pub fn health_routes<S: Clone + Send + Sync + 'static>(health: &Arc<Health>) -> Router<S> {
+/// `/healthz` (alive) and `/readyz` (ready) for a public port: 200, or 503 without a reason, which is nobody's business.
+pub fn public_health_routes(health: &Arc<Health>) -> Router {
+    let (live, ready) = (Arc::clone(health), Arc::clone(health));
+    let brief = |problems: String| answer(if problems.is_empty() { problems } else { "no\n".to_owned() });
+    Router::new()
+        .route("/healthz", get(move || async move { brief(live.stalled()) }))
+        .route("/readyz", get(move || async move { brief(ready.unready()) }))
+}
+
+/// The admin port's routes: `/healthz` and `/readyz` with a line per part that is not well, and `/metrics` in the
+/// Prometheus text format.
+pub fn routes(health: &Arc<Health>, metrics: PrometheusHandle) -> Router {
     let (live, ready) = (Arc::clone(health), Arc::clone(health));
     Router::new()
         .route("/healthz", get(move || async move { answer(live.stalled()) }))
         .route("/readyz", get(move || async move { answer(ready.unready()) }))
-}
-
-/// The admin port's routes: health, and `/metrics` in the Prometheus text format.
-pub fn routes(health: &Arc<Health>, metrics: PrometheusHandle) -> Router {
-    health_routes(health).route("/metrics", get(move || async move { metrics.render() }))
+        .route("/metrics", get(move || async move { metrics.render() }))
 }
 
 fn answer(problems: String) -> (StatusCode, String) {

@@ -12,7 +12,9 @@ use crate::{
 /// # Errors
 /// A 401 problem that does not say what was wrong with the key.
 pub fn authenticate<'a>(keys: &'a Keys, headers: &HeaderMap) -> Result<&'a Caller, Problem> {
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    let presented = only.and_then(|value| value.to_str().ok());
     let key = presented.and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())

@@ -10,9 +10,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -22,12 +23,11 @@ use crate::problem::Problem;
 
 /// Most connections at once; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
-/// From the first byte of a request to the end of its headers.
+/// From the connection, or the answer before, to the end of a request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest request line and headers together.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-const STREAMS_MAX: u32 = 256;
 /// How long requests in flight may take once the process is draining.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -67,8 +67,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         };
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
@@ -82,20 +81,15 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     }
 }
 
-fn connection_builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// HTTP/1.1 alone: whoever connects has five seconds to send headers, and a listener that also waited to see whether
+/// HTTP/2 is spoken would wait without end for one that sends nothing.
+fn connection_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(16 * 1024);
     builder
 }
 

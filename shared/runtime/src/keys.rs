@@ -78,7 +78,10 @@ impl Keys {
             {
                 bail!("account {} has keys for two regions, {other} and {}", entry.account, entry.region);
             }
-            by_id.insert(entry.id, (hash, Caller { account: entry.account, region: entry.region }));
+            let caller = Caller { account: entry.account, region: entry.region };
+            if by_id.insert(entry.id.clone(), (hash, caller)).is_some() {
+                bail!("key {} is there twice", entry.id);
+            }
         }
         Ok(Self { by_id })
     }
@@ -137,7 +140,8 @@ pub fn create(path: &Path, account: &str, region: &str) -> anyhow::Result<String
         .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot write the API key file {}", path.display()))?;
-    file.write_all(format!("{addition}\n").as_bytes())?;
+    let separator = if existing.is_empty() || existing.ends_with('\n') { "" } else { "\n" };
+    file.write_all(format!("{separator}{addition}\n").as_bytes())?;
     file.sync_all()?;
     Ok(format!("{KEY_PREFIX}_{id}_{secret}"))
 }
@@ -188,6 +192,25 @@ mod tests {
         let error = format!("{:#}", create(&path, "shop-1", "us1").unwrap_err());
         assert!(error.contains("two regions"), "{error}");
         assert_eq!(Keys::load(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_key_is_appended_whether_or_not_the_file_ends_its_last_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        create(&path, "shop-1", "eu1").unwrap();
+        fs::write(&path, fs::read_to_string(&path).unwrap().trim_end()).unwrap();
+        create(&path, "shop-1", "eu1").unwrap();
+        assert_eq!(Keys::load(&path).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        create(&path, "shop-1", "eu1").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(format!("{:#}", Keys::parse(&format!("{text}\n{text}")).unwrap_err()).contains("twice"));
     }
 
     #[test]

@@ -44,30 +44,59 @@ fn load_from<T: DeserializeOwned>(
     environment: HashMap<String, String>,
 ) -> anyhow::Result<T> {
     let mut builder = Config::builder();
+    let mut overridden = Vec::new();
     if let Some(path) = &options.config {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("settings file {}", path.display()))?;
+        check_toml(&text).with_context(|| format!("settings file {}", path.display()))?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     for (variable, key) in SHORT_NAMES {
         if let Some(value) = environment.get(&format!("{PREFIX}{variable}")).filter(|value| !value.is_empty())
         {
             builder = builder.set_override(key, value.as_str())?;
+            overridden.push(key.to_owned());
         }
     }
-    builder = builder.add_source(Environment::default().separator("__").source(Some(relevant(environment))));
+    let environment = relevant(environment);
+    overridden.extend(environment.keys().map(|name| name.to_ascii_lowercase().replace("__", ".")));
+    builder = builder.add_source(Environment::default().separator("__").source(Some(environment)));
     for assignment in &options.set {
         let (key, value) = assignment
             .split_once('=')
             .with_context(|| format!("--set {assignment}: write it as KEY=VALUE"))?;
-        builder = builder.set_override(key, value).with_context(|| format!("--set {assignment}"))?;
+        builder = builder.set_override(key, value).with_context(|| format!("--set {key}"))?;
+        overridden.push(key.to_owned());
     }
     let mut table = builder.build().context("settings")?.cache.into_table().context("settings")?;
     if let Some(unknown) = table.keys().find(|key| !SECTIONS.contains(&key.as_str())) {
         bail!("unknown settings section [{unknown}]; the sections are {}", SECTIONS.join(", "));
     }
     table.retain(|key, _| sections.contains(&key.as_str()));
+    for key in &overridden {
+        drop_file_of(&mut table, key, &overridden);
+    }
     T::deserialize(Value::new(None, ValueKind::Table(table))).context("settings")
+}
+
+/// A secret that the environment or a flag gives outright wins over a `…_file` setting of the settings file.
+fn drop_file_of(table: &mut config::Map<String, Value>, key: &str, overridden: &[String]) {
+    let file_key = format!("{key}_file");
+    let Some((section, name)) = file_key.split_once('.') else { return };
+    if overridden.contains(&file_key) {
+        return;
+    }
+    if let Some(ValueKind::Table(section)) = table.get_mut(section).map(|value| &mut value.kind) {
+        section.remove(name);
+    }
+}
+
+/// The parser's own message shows the line it stumbles over, which may hold a password.
+fn check_toml(text: &str) -> anyhow::Result<()> {
+    toml::from_str::<toml::Table>(text).map(drop).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        anyhow::anyhow!("line {}: {}", before.lines().count().max(1), error.message())
+    })
 }
 
 /// `ORDERFLEET_WORKER__CONCURRENCY` is the setting `worker.concurrency`; variables without `__` are no settings.
@@ -104,6 +133,7 @@ mod tests {
     struct Worker {
         concurrency: u32,
         name: String,
+        name_file: Option<String>,
     }
 
     fn read(file: &str, environment: &[(&str, &str)], set: &[&str]) -> anyhow::Result<Settings> {
@@ -121,10 +151,19 @@ mod tests {
 
     #[test]
     fn flags_win_over_environment_and_environment_over_file() {
-        let file = "[worker]\nconcurrency = 1\nname = 'file'\n[producer]\nlisten = 'x'";
+        let file = "[worker]\nconcurrency = 1\nname = 'file'\nname_file = 'x'\n[producer]\nlisten = 'x'";
         let environment = [("ORDERFLEET_WORKER__CONCURRENCY", "2"), ("ORDERFLEET_WORKER__NAME", "007")];
         let settings = read(file, &environment, &["worker.concurrency=3"]).unwrap();
-        assert_eq!(settings, Settings { worker: Worker { concurrency: 3, name: "007".into() } });
+        assert_eq!(
+            settings,
+            Settings { worker: Worker { concurrency: 3, name: "007".into(), name_file: None } }
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_named_by_line_and_not_shown() {
+        let error = format!("{:#}", read("[worker]\nname = \"amqp://u:s3cret@h\n", &[], &[]).unwrap_err());
+        assert!(error.contains("line 2") && !error.contains("s3cret"), "{error}");
     }
 
     #[test]

@@ -136,6 +136,9 @@ impl Handling {
         if !record.is_consistent() {
             return self.poison("the order's document is inconsistent");
         }
+        if self.delivered.command.fp.as_ref().is_some_and(|fp| !fp.is_comparable_to(&record.fp)) {
+            self.delivered.command.fp = None;
+        }
         if self.delivered.command.fp.as_ref().is_some_and(|fp| *fp != record.fp) {
             return if is_place {
                 self.conflict()
@@ -152,12 +155,15 @@ impl Handling {
         if record.generation < generation {
             return self.start_run(policy, moment, claims, &record);
         }
-        if let CommandKind::Resolve { hold, .. } = &self.delivered.command.kind {
+        // A decision on a hold that is gone has been applied, perhaps by a worker that got no further: go on as for any
+        // other message.
+        if let CommandKind::Resolve { hold, .. } = &self.delivered.command.kind
+            && record.hold.as_ref().is_some_and(|held| held.id == *hold)
+        {
             let kind = ClaimKind::Resolve(hold.clone());
-            return match record.hold.as_ref().is_some_and(|held| held.id == *hold) {
-                true if claims < CLAIMS_MAX => self.claim(policy, moment, kind, claims),
-                true => self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred)),
-                false => self.end(Ending::NothingToDo),
+            return match claims < CLAIMS_MAX {
+                true => self.claim(policy, moment, kind, claims),
+                false => self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred)),
             };
         }
         if record.hold.is_some() {

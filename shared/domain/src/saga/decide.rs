@@ -102,11 +102,14 @@ impl<'a> Plan<'a> {
         if self.base.cancel && may_still_cancel {
             let step = self.base.step(self.base.cur).clone();
             let message = "the customer cancelled".to_owned();
-            return self
-                .compensate(Cause { class: CauseClass::Cancelled, step, code: None, message }, handling);
+            return self.compensate(
+                Cause { class: CauseClass::Cancelled, step, code: None, message, rev: 0 },
+                handling,
+            );
         }
         // The write that would declare the intent of a step up to the pivot is the last chance to honour a cancel.
-        self.uncancelled = may_still_cancel && !self.base.cancel;
+        // The pivot's own write expects it too, so that a cancel that came too late is recorded.
+        self.uncancelled = !self.base.cancel;
         if self.base.cur == self.base.pivot() {
             if self.base.cancel {
                 self.entry("cancel_too_late", None);
@@ -128,7 +131,7 @@ impl<'a> Plan<'a> {
                 None => cause.class.as_str().to_owned(),
             }),
         );
-        self.next.cause = Some(cause);
+        self.next.cause = Some(Cause { rev: self.next.rev, ..cause });
         self.next.phase = Phase::Comp;
         self.move_to(handling.reach.highest().unwrap_or(0));
         if !matches!(handling.delivered.lane, Lane::Quarantine) {
@@ -159,14 +162,15 @@ impl<'a> Plan<'a> {
             self.next.waits += 1;
         }
         let wait = wait_of(&self.next, choice);
-        if !charged {
+        if !charged && self.next.charged_at.is_some() {
             self.next.excused_ms += wait.millis();
         }
         self.next.due_at = Some(self.moment.now + wait.millis());
-        self.entry(
-            if charged { "attempt_failed" } else { "not_sent" },
-            Some(format!("{what}; waits {}", wait.name())),
-        );
+        // An outage must not push everything else out of the bounded history: its first wait is enough.
+        if charged || self.next.waits == 1 {
+            let kind = if charged { "attempt_failed" } else { "not_sent" };
+            self.entry(kind, Some(format!("{what}; waits {}", wait.name())));
+        }
         self.release();
         self.owes = self.moment.blocked;
     }

@@ -78,9 +78,11 @@ pub(super) enum At {
 pub(super) enum Then {
     /// Ack. There is no document to record in that something is owed: an unconfirmed publish is repeated.
     End(Ending),
-    /// Ack. The document was read or written at this run and revision, with `evp` as in `owed`: lower the flag after the
-    /// confirm; without one raise it and ack.
-    Recorded { generation: u32, rev: u64, owed: bool, ending: Ending },
+    /// Ack. The document was read or written at this run and revision, with `evp` as in `owed`. After the confirm the flag
+    /// is lowered if nobody can be working on the order at that revision; without one it is raised.
+    Recorded { generation: u32, rev: u64, owed: bool, at_rest: bool, ending: Ending },
+    /// Ack. Without a confirm a copy of the message waits: a subscriber that takes no more events must not hold an order.
+    OrLater(Ending),
     /// Lower the flag at this run and revision, then look at the document again.
     LookAgain { generation: u32, rev: u64 },
     /// Record the conflict on the document, then ack.
@@ -144,7 +146,7 @@ impl Handling {
             (At::Publishing { publications, then }, Input::NotConfirmed) => {
                 self.not_published(publications, then)
             }
-            (At::Noting { note, then }, Input::Store(reply)) => self.noted(note, then, &reply),
+            (At::Noting { note, then }, Input::Store(reply)) => self.noted(note, then, reply),
             (at, _) => self.again(at),
         }
     }
@@ -172,6 +174,7 @@ impl Handling {
                 step: base.step(base.cur).clone(),
                 code: None,
                 message: "the customer cancelled".into(),
+                rev: 0,
             };
             return self.write(policy, moment, Choice::Compensate(cause));
         }
@@ -238,7 +241,7 @@ impl Handling {
     pub(super) fn compensation(&self, class: CauseClass, code: Option<String>, message: String) -> Choice {
         let step = self.base.as_ref().map(|base| base.step(base.cur).clone());
         match step {
-            Some(step) => Choice::Compensate(Cause { class, step, code, message }),
+            Some(step) => Choice::Compensate(Cause { class, step, code, message, rev: 0 }),
             None => Choice::HandBack,
         }
     }

@@ -1,5 +1,7 @@
 //! Names derived from what they stand for, so that whoever derives one again gets the same.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     OrderId, StepName,
     ids::{base32, digest},
@@ -34,6 +36,18 @@ pub fn event_id(order: &OrderId, generation: u32, event: EventType) -> String {
 #[must_use]
 pub fn dead_letter_id(order: &OrderId, generation: u32, rev: u64) -> String {
     derived("orderfleet/dead/1", &[order.as_str(), &generation.to_string(), &rev.to_string()])
+}
+
+/// Id of a dead letter about a message that nobody can work with, where its order is known.
+#[must_use]
+pub fn poison_id(order: &OrderId, generation: u32, reason: &str) -> String {
+    derived("orderfleet/poison/1", &[order.as_str(), &generation.to_string(), reason])
+}
+
+/// Id of a dead letter about bytes that are no message at all: base32 of the first 20 bytes of their SHA-256.
+#[must_use]
+pub fn body_id(body: &[u8]) -> String {
+    base32(&Sha256::digest(body)[..20])
 }
 
 fn derived(domain: &str, parts: &[&str]) -> String {

@@ -28,9 +28,6 @@ pub struct StepSettings {
     /// Repeats at once, with the same key, before an unknown outcome is charged; 0 to 10.
     #[serde(default = "quick_retries")]
     pub quick_retries: u32,
-    /// Whether the step needs an intent of its own however wide the intent window is. The pivot always has it.
-    #[serde(default)]
-    pub barrier: bool,
 }
 
 fn timeout_ms() -> u64 {
@@ -61,7 +58,6 @@ impl StepSettings {
             attempts_max: attempts_max(),
             deadline_s: deadline_s(),
             quick_retries: quick_retries(),
-            barrier: false,
         })
     }
 }
@@ -101,6 +97,9 @@ impl Policy {
             if !(step.url.starts_with("http://") || step.url.starts_with("https://")) {
                 return error(setting("url"), "must start with http:// or https://");
             }
+            if step.url.split('/').nth(2).is_some_and(|host| host.contains('@')) {
+                return error(setting("url"), "must not hold credentials");
+            }
             if !(1..=60_000).contains(&step.timeout_ms) {
                 return error(setting("timeout_ms"), "must be between 1 and 60000");
             }
@@ -127,6 +126,12 @@ impl Policy {
     #[must_use]
     pub fn step_names(&self) -> Vec<StepName> {
         self.steps.iter().map(|step| step.name.clone()).collect()
+    }
+
+    /// The pivot.
+    #[must_use]
+    pub fn last_step(&self) -> &StepName {
+        &self.steps[self.steps.len() - 1].name
     }
 
     /// The settings of a step, or `None` for one that an order pinned and this worker no longer knows.
@@ -208,11 +213,14 @@ mod tests {
         slow.timeout_ms = 0;
         let mut odd = step("b");
         odd.url = "ftp://x".into();
+        let mut telling = step("b");
+        telling.url = "http://user:secret@host/steps".into();
         for (steps, setting) in [
             (vec![], "steps"),
             (vec![step("a"), step("a")], "steps[1].name"),
             (vec![step("a"), slow], "steps[1].timeout_ms"),
             (vec![step("a"), odd], "steps[1].url"),
+            (vec![step("a"), telling], "steps[1].url"),
         ] {
             let error = Policy::new(steps, 1).unwrap_err().to_string();
             assert!(error.contains(setting), "{error}");

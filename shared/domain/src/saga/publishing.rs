@@ -1,15 +1,19 @@
 //! What is published, and what a confirm or its absence leads to.
 
 use crate::saga::{
-    DeadLetterQueue, Effect, Ending, Event, EventType, Handling, Lane, Moment, Note, Phase, Publication,
-    Record, StoreReply, Tier, dead_letter_id, event_id,
+    Cause, DeadLetterQueue, Effect, Ending, Event, EventType, Handling, Lane, Moment, Note, Phase,
+    Publication, Record, StoreReply, Tier, dead_letter_id, event_id,
     handling::{At, Then},
+    poison_id,
 };
 
 impl Then {
     /// Ack, with the document as read or written to record an owed publish in.
     pub(super) fn recorded(record: &Record, ending: Ending) -> Self {
-        Self::Recorded { generation: record.generation, rev: record.rev, owed: record.evp, ending }
+        // While somebody may be working on the order, a message about it may find a live lease and rely on the flag. At
+        // rest, whoever takes the message that was just confirmed has to raise the revision before anything else.
+        let at_rest = record.phase.is_terminal() || record.hold.is_some() || record.lease_until == 0;
+        Self::Recorded { generation: record.generation, rev: record.rev, owed: record.evp, at_rest, ending }
     }
 }
 
@@ -21,7 +25,7 @@ impl Handling {
 
     pub(super) fn published(&mut self, then: Then) -> Effect {
         match then {
-            Then::Recorded { generation, rev, owed: true, ending } => {
+            Then::Recorded { generation, rev, owed: true, at_rest: true, ending } => {
                 self.note(Note::Owed { generation, rev, owed: false }, Then::End(ending))
             }
             Then::LookAgain { generation, rev } => {
@@ -31,7 +35,7 @@ impl Handling {
                 Some(fp) => self.note(Note::Conflict(fp), Then::End(Ending::Conflict)),
                 None => self.end(Ending::Conflict),
             },
-            Then::End(ending) | Then::Recorded { ending, .. } => self.end(ending),
+            Then::End(ending) | Then::OrLater(ending) | Then::Recorded { ending, .. } => self.end(ending),
         }
     }
 
@@ -42,7 +46,8 @@ impl Handling {
             Then::Recorded { generation, rev, owed: false, .. } => {
                 self.note(Note::Owed { generation, rev, owed: true }, Then::End(Ending::Owed))
             }
-            Then::End(_) | Then::LookAgain { .. } | Then::NoteConflict => self.publish(publications, then),
+            Then::OrLater(_) | Then::LookAgain { .. } => self.later(),
+            Then::End(_) | Then::NoteConflict => self.publish(publications, then),
         }
     }
 
@@ -51,15 +56,23 @@ impl Handling {
         Effect::Note(note)
     }
 
-    pub(super) fn noted(&mut self, note: Note, then: Then, reply: &StoreReply) -> Effect {
+    pub(super) fn noted(&mut self, note: Note, then: Then, reply: StoreReply) -> Effect {
         match (reply, &note, then) {
             (StoreReply::Applied, _, Then::End(ending)) => self.end(ending),
             (StoreReply::Applied | StoreReply::NoMatch, _, Then::LookAgain { .. }) => self.read(0),
             // The document moved on since it was read: look again.
             (StoreReply::NoMatch, Note::Cancel | Note::Owed { owed: true, .. }, _) => self.read(0),
+            (StoreReply::Refused(reason), Note::Cancel, _) => self.poison(&reason),
+            (StoreReply::Refused(_), Note::Owed { owed: true, .. }, _)
+            | (StoreReply::Refused(_), _, Then::LookAgain { .. }) => self.later(),
             (StoreReply::NoMatch | StoreReply::Refused(_), _, Then::End(ending)) => self.end(ending),
             _ => self.note(note, then),
         }
+    }
+
+    /// This message again in half a minute: what could be recorded nowhere else.
+    fn later(&mut self) -> Effect {
+        self.copy(Some(Tier::S30), Then::End(Ending::Deferred))
     }
 
     /// The run has ended: publish its terminal event, and park what failed for a technical cause.
@@ -73,25 +86,29 @@ impl Handling {
             (_, true) => EventType::Cancelled,
             (_, false) => EventType::Failed,
         };
-        let mut publications = vec![self.event(event, record.generation, record.rev)];
+        let mut publications = Vec::new();
         if event == EventType::Failed {
             publications.push(self.failed(record));
         }
+        publications.push(self.event(event, record.generation, record.rev));
         self.publish(publications, then)
     }
 
     /// The run has ended UNDONE and not final, owes its event and dead letter, and is to be followed by another one.
     pub(super) fn settle_earlier_run(&mut self, record: &Record) -> Effect {
         let event = self.event(EventType::Failed, record.generation, record.rev);
-        let publications = vec![event, self.failed(record)];
+        let publications = vec![self.failed(record), event];
         self.publish(publications, Then::LookAgain { generation: record.generation, rev: record.rev })
     }
 
     fn failed(&self, record: &Record) -> Publication {
-        let reason = |cause: &crate::saga::Cause| format!("{}: {}", cause.class.as_str(), cause.message);
+        let reason = |cause: &Cause| match &cause.code {
+            Some(code) => format!("{}: {code}", cause.class.as_str()),
+            None => cause.class.as_str().to_owned(),
+        };
         Publication::DeadLetter {
             queue: DeadLetterQueue::Step(record.failed_step().clone()),
-            id: dead_letter_id(self.order_id(), record.generation, record.rev),
+            id: dead_letter_id(self.order_id(), record.generation, record.cause_rev()),
             reason: record.cause.as_ref().map_or_else(String::new, reason),
         }
     }
@@ -100,7 +117,7 @@ impl Handling {
     /// be no later one.
     pub(super) fn finish_earlier_run(&mut self) -> Effect {
         let event = self.event(EventType::Failed, self.delivered.command.generation, 0);
-        self.publish(vec![event], Then::End(Ending::Finished))
+        self.publish(vec![event], Then::OrLater(Ending::Finished))
     }
 
     fn event(&self, event: EventType, generation: u32, seq: u64) -> Publication {
@@ -122,7 +139,7 @@ impl Handling {
         let dead_letter = Publication::DeadLetter {
             queue: DeadLetterQueue::Held,
             id: hold.id.clone(),
-            reason: hold.reason.clone(),
+            reason: format!("the undo of {} was refused", hold.step),
         };
         self.publish(vec![dead_letter], Then::recorded(record, Ending::Held))
     }
@@ -140,7 +157,7 @@ impl Handling {
     pub(super) fn poison(&mut self, reason: &str) -> Effect {
         let dead_letter = Publication::DeadLetter {
             queue: DeadLetterQueue::Poison,
-            id: format!("{}.{}", self.order_id(), self.delivered.command.generation),
+            id: poison_id(self.order_id(), self.delivered.command.generation, reason),
             reason: reason.to_owned(),
         };
         self.publish(vec![dead_letter], Then::End(Ending::Poison))

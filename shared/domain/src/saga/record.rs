@@ -173,6 +173,12 @@ impl Record {
         self.cause.as_ref().map_or_else(|| self.step(self.cur.min(self.pivot())), |cause| &cause.step)
     }
 
+    /// Revision of the write that recorded why the run failed.
+    #[must_use]
+    pub fn cause_rev(&self) -> u64 {
+        self.cause.as_ref().map_or(self.rev, |cause| cause.rev)
+    }
+
     /// Whether the indices lie within the steps, so that the rest of the core may rely on it.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
@@ -205,6 +211,9 @@ pub struct Cause {
     pub code: Option<String>,
     /// The downstream's answer or the error, shortened.
     pub message: String,
+    /// Revision of the write that recorded it: part of the ids of the compensating event and of the dead letter.
+    #[serde(default)]
+    pub rev: u64,
 }
 
 /// Kinds of failure.

@@ -1,6 +1,6 @@
 //! Topology, publishing and consuming on a real RabbitMQ server.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a broken expectation is a failed test")]
 
 mod consuming;
 mod delivery_limit;

@@ -9,7 +9,7 @@ use crate::support::{OwnBroker, eventually, text, to_lane};
 
 #[tokio::test]
 async fn unacked_messages_come_again_after_the_broker_has_closed_all_connections() {
-    let OwnBroker { server, fleet, _folder } = &OwnBroker::start().await;
+    let OwnBroker { server, fleet, .. } = &OwnBroker::start().await;
     let publisher = fleet.publisher().await;
     let mut consumer = fleet.consume(Lane::Retry, 2).await;
     for body in ["1", "2"] {
@@ -34,8 +34,8 @@ async fn unacked_messages_come_again_after_the_broker_has_closed_all_connections
 }
 
 #[tokio::test]
-async fn publisher_and_consumer_survive_a_crash_of_the_broker() {
-    let OwnBroker { server, fleet, _folder } = &mut OwnBroker::start().await;
+async fn publishers_and_consumers_survive_a_crash_of_the_broker_and_start_while_it_is_down() {
+    let OwnBroker { server, fleet, .. } = &mut OwnBroker::start().await;
     let publisher = fleet.publisher().await;
     let mut consumer = fleet.consume(Lane::Retry, 1).await;
     publisher.publish(&to_lane(Lane::Replay, "confirmed before")).await.unwrap();
@@ -43,7 +43,10 @@ async fn publisher_and_consumer_survive_a_crash_of_the_broker() {
     server.kill().await.unwrap();
     publisher.publish(&to_lane(Lane::Retry, "down")).await.unwrap_err();
     publisher.check().await.unwrap_err();
-    server.restart().await.unwrap();
+    let lane = Lane::New(0);
+    let (restarted, _, newcomer) = tokio::join!(server.restart(), fleet.publisher(), fleet.consume(lane, 1));
+    restarted.unwrap();
+    newcomer.shut_down().await.unwrap();
 
     consumer.until_subscribed(2).await;
     publish_until_confirmed(&publisher, "after").await;
@@ -56,8 +59,8 @@ async fn publisher_and_consumer_survive_a_crash_of_the_broker() {
 
 #[tokio::test]
 async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
-    let OwnBroker { server, fleet, _folder } = &mut OwnBroker::start().await;
-    fleet.settings.confirm_timeout_ms = 500;
+    let OwnBroker { server, fleet, .. } = &mut OwnBroker::start().await;
+    fleet.settings.confirm_timeout_ms = 1_000;
     let publisher = fleet.publisher().await;
     let mut consumer = fleet.consume(Lane::Retry, 1).await;
     for body in ["1", "2"] {
@@ -68,7 +71,7 @@ async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
     eventually("the alarm", async || {
         let begun = Instant::now();
         let result = publisher.publish(&to_lane(Lane::Replay, "may come late")).await;
-        assert!(begun.elapsed().as_millis() < 1_000, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 3, "{:?}", begun.elapsed());
         match result {
             Ok(()) => None,
             Err(PublishError::NotSent(_) | PublishError::Unknown(_)) => publisher.is_blocked().then_some(()),

@@ -148,8 +148,7 @@ pub(crate) fn subscription(lane: Lane, prefetch: u16, permits: usize) -> Subscri
 }
 
 pub(crate) fn outgoing(destination: Destination, body: &str) -> Outgoing {
-    let headers = Headers::new("place").message_id(body);
-    Outgoing { destination, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+    Outgoing { destination, headers: Headers::new("place"), body: Bytes::copy_from_slice(body.as_bytes()) }
 }
 
 pub(crate) fn to_lane(lane: Lane, body: &str) -> Outgoing {

@@ -127,6 +127,7 @@ async fn a_new_run_resets_what_belongs_to_the_run_before() {
             step: steps()[1].clone(),
             code: None,
             message: "timeout".into(),
+            rev: 3,
         };
         let undone = Record {
             phase: Phase::Undone,

@@ -49,6 +49,7 @@ fn full() -> Record {
             step: steps()[2].clone(),
             code: Some("out_of_stock".into()),
             message: "none left".into(),
+            rev: 3,
         }),
         results: vec![
             result(0, StepState::Done),

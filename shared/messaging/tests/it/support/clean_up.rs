@@ -44,11 +44,13 @@ impl CleanUp {
 impl Drop for CleanUp {
     /// On a thread of its own: the runtime of the test cannot be waited for in a drop.
     fn drop(&mut self) {
-        thread::scope(|scope| {
-            scope.spawn(|| {
+        let deleted = thread::scope(|scope| {
+            let delete = || {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(self.delete());
-            });
+            };
+            scope.spawn(delete).join()
         });
+        assert!(deleted.is_ok() || thread::panicking(), "the topology is deleted");
     }
 }

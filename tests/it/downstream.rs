@@ -1,0 +1,90 @@
+//! Services that lose replies, fail, hang or are not there: the order is done once all the same.
+
+use orderfleet_native::Ports;
+use orderfleet_tests::{Fleet, Plan, SERVICES, order};
+use serde_json::{Value, json};
+
+/// Posts an order under these faults, and checks that it is done, once, and that the faults have happened.
+async fn is_done_once_despite(steps: &'static str, faults: &[Value]) {
+    let mut fleet = Fleet::start_as(Plan { steps, ..Plan::default() }).await;
+    for fault in faults {
+        fleet.sandbox.fault(fault.clone()).await;
+    }
+    let id = fleet.client.accept("k1", &order()).await;
+    fleet.client.until_ended(&id, "DONE").await;
+    fleet.settle(&[]).await;
+    assert!(fleet.sandbox.faults_have_fired().await, "{}", fleet.sandbox.get("/faults").await);
+    fleet.sandbox.assert_done(&[id]).await;
+    assert_eq!(fleet.sandbox.receivable().await, "15.30".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_any_step_has_no_second_effect() {
+    is_done_once_despite("", &[json!({ "service": "*", "lost_reply": true, "times": 3 })]).await;
+    let lost = SERVICES.map(|service| json!({ "service": service, "lost_reply": true, "times": 1 }));
+    is_done_once_despite("quick_retries = 0", &lost).await;
+}
+
+#[tokio::test]
+async fn errors_are_outlasted_by_repeats_at_once_and_by_waiting() {
+    is_done_once_despite("", &[json!({ "service": "accounting", "error_rate": 1.0, "times": 2 })]).await;
+    is_done_once_despite("", &[json!({ "service": "inventory", "error_rate": 1.0, "times": 5 })]).await;
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_once_is_asked_again() {
+    let hangs = json!({ "service": "fulfilment", "hang": true, "times": 1 });
+    is_done_once_despite("timeout_ms = 300", &[hangs]).await;
+}
+
+#[tokio::test]
+async fn an_order_waits_without_charge_for_a_service_that_is_not_there() {
+    let folder = orderfleet_native::TempFolder::new().unwrap();
+    let port = Ports::open(&folder.path().join("ports")).unwrap().take("fulfilment").unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let plan = Plan {
+        steps: "attempts_max = 1\nquick_retries = 0",
+        fulfilment_url: Some(format!("http://{address}/fulfilment/steps")),
+        ..Plan::default()
+    };
+    let mut fleet = Fleet::start_as(plan).await;
+
+    let id = fleet.client.accept("k1", &order()).await;
+    let history_of = |order: &Value, what: &str| {
+        let history = order["history"].as_array().cloned().unwrap_or_default();
+        history.iter().filter(|entry| entry["what"] == what).count()
+    };
+    let waits = |order: &Value| history_of(order, "not_sent") >= 2;
+    let waiting = fleet.client.until_order(&id, "has waited twice", waits).await;
+    assert_eq!(
+        (&waiting["status"], &waiting["steps"][1]["attempts"]),
+        (&json!("RUN"), &json!(0)),
+        "{waiting:#}"
+    );
+
+    let arrived = fleet.start_another_sandbox(&address).await;
+    let done = fleet.client.until_ended(&id, "DONE").await;
+    assert_eq!(history_of(&done, "attempt_failed"), 0, "{done:#}");
+    fleet.settle(&[]).await;
+    let shipments = arrived.get("/fulfilment/shipments").await;
+    assert_eq!(shipments.as_array().unwrap().len(), 1, "{shipments}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_unavailable_for_a_while_is_waited_for() {
+    let mut fleet = Fleet::start().await;
+    fleet.sandbox.fault(json!({ "service": "fulfilment", "unavailable": true })).await;
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        ids.push(fleet.client.accept(&format!("k{n}"), &order()).await);
+    }
+    for id in &ids {
+        let charged = |order: &Value| order["steps"][1]["attempts"].as_u64() >= Some(1);
+        fleet.client.until_order(id, "waits", charged).await;
+    }
+    fleet.sandbox.heal().await;
+    fleet.client.until_done(&ids).await;
+    assert_eq!(fleet.stored("DONE").await, 10);
+    fleet.settle(&[]).await;
+    fleet.sandbox.assert_done(&ids).await;
+}
