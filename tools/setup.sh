@@ -39,8 +39,13 @@ install_packages() {
   fi
   say "installing $* (a minute or two)"
   local log; log=$(mktemp)
-  # RUNLEVEL=1: without systemd, the package must not start a broker of its own.
-  if ! { "${root[@]}" apt-get update && "${root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $install; } >"$log" 2>&1; then
+  # The fleet runs a broker of its own: the package must not start another one (Debian's policy-rc.d, 101 = not now).
+  local policy=/usr/sbin/policy-rc.d own_policy=
+  [ -e $policy ] || { own_policy=$policy; printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null; "${root[@]}" chmod 755 $policy; }
+  local failed=
+  { "${root[@]}" apt-get update && "${root[@]}" env DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 || failed=1
+  [ -z "$own_policy" ] || "${root[@]}" rm -f "$own_policy"
+  if [ -n "$failed" ]; then
     tail -n 15 "$log" >&2
     rm -f "$log"
     fail "the installation failed; once the cause is mended, as root, run: apt-get update && $install"

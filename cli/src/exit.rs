@@ -18,6 +18,10 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The table above, for `orderfleet --help`.
 pub(crate) const HELP: &str = "\
+Example:
+  orderfleet up                       # in one terminal
+  orderfleet load --generate 100 --wait
+
 Exit codes:
     0  done (refused orders are data, not an error)
     1  failed; stderr says why

@@ -10,7 +10,7 @@ use orderfleet_runtime::{settings, signals, telemetry};
 #[command(
     version,
     after_help = "Example:\n  orderfleet-query --config orderfleet.toml --set query.listen=0.0.0.0:8081\n\n\
-                  Exit codes: 0 drained after SIGTERM or SIGINT, 1 failed (stderr says why), 2 wrong options"
+                  Exit codes: 0 drained after SIGTERM or SIGINT, 1 failed, wrong settings included (stderr says why), 2 unknown options, 130 ended by a second signal"
 )]
 struct Arguments {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::rules::{Rule, RuleError};
 
-const AFTER_LONG_HELP: &str = "\
+const AFTER_HELP: &str = "\
 Services and their base URLs for the worker:
   http://127.0.0.1:7070/inventory/steps
   http://127.0.0.1:7070/fulfilment/steps
@@ -41,7 +41,7 @@ Examples:
 /// One process plays all three, each under its own path. They follow the downstream contract, keep an
 /// append-only ledger each, and misbehave on request.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "orderfleet-sandbox", version, after_long_help = AFTER_LONG_HELP)]
+#[command(name = "orderfleet-sandbox", version, after_help = AFTER_HELP)]
 pub struct Options {
     /// Address to listen on; port 0 picks a free one and prints it.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", env = "ORDERFLEET_SANDBOX_LISTEN")]

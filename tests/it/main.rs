@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken expectation is a failed test")]
 
+mod broker;
 mod compensation;
 mod completion;
 mod downstream;
@@ -11,4 +12,4 @@ mod load;
 mod poison;
 mod privacy;
 mod reading;
-mod restarts;
+mod workers;

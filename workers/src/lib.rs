@@ -32,15 +32,16 @@ pub use settings::{Role, Settings, WorkerSettings};
 
 use crate::{downstream::Downstreams, driver::Driver, sweep::Sweeper};
 
-/// From the request to drain to the exit: what is not handled by then stays unacked and is delivered to others.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// From the request to drain to the exit, which takes a moment more: within 20 s in all. What is not handled by then stays
+/// unacked and is delivered to others.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(18);
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A dependency check may take its own timeouts; without one for so long the process is stuck.
 const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
 /// The consumer's supervisor looks after its session at least this often, a reconnect included.
 const CONSUMER_STALLS_AFTER: Duration = Duration::from_secs(60);
 
-/// Works until the token is cancelled and what was in hand is handled, for at most 20 s more.
+/// Works until the token is cancelled and what was in hand is handled, within 20 s.
 ///
 /// # Errors
 /// Wrong settings, an address that is taken, a broker whose topology differs from the declared one, or a database that

@@ -11,7 +11,7 @@ use orderfleet_worker::{Settings, run};
     version,
     after_help = "Example:\n  orderfleet-worker --config orderfleet.toml --set worker.concurrency=64\n\n\
                   Start as many as the backlog needs; SIGTERM drains one within 20 s.\n\n\
-                  Exit codes: 0 drained after SIGTERM or SIGINT, 1 failed (stderr says why), 2 wrong options"
+                  Exit codes: 0 drained after SIGTERM or SIGINT, 1 failed, wrong settings included (stderr says why), 2 unknown options, 130 ended by a second signal"
 )]
 struct Cli {
     #[command(flatten)]

@@ -36,7 +36,11 @@ impl ConnectError {
     /// Whether waiting may help: the broker is down or slow. False for wrong settings and a topology that differs.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timeout | Self::Blocked | Self::Pool(_))
+        match self {
+            Self::Connect(_) | Self::Timeout | Self::Blocked | Self::Pool(_) => true,
+            Self::Topology(error) => !error.is_difference(),
+            Self::Setting(_) => false,
+        }
     }
 }
 

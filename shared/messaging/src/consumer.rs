@@ -22,11 +22,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BrokerSettings, ConnectError, Delays, Headers, Topology,
-    connection::{chain, connect},
+    connection::{CONNECT_TIMEOUT, chain, connect},
 };
 
 /// How often the connection is looked at while no delivery comes.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for the broker to let go of a consumer or a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A session that lived this long was a good one: the next reconnect starts with the shortest delay.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
@@ -155,12 +157,19 @@ impl Consumer {
     {
         let address = self.settings.address().map_err(ConnectError::Setting)?;
         let connection = connect(&address, &format!("{} consuming", self.name)).await?;
-        self.topology.assert(&connection).await.map_err(ConnectError::Topology)?;
-        let (channels, mut deliveries) = self.subscribe(&connection).await?;
+        let subscribing = async {
+            self.topology.assert(&connection).await.map_err(ConnectError::Topology)?;
+            self.subscribe(&connection).await
+        };
+        let subscribed = tokio::time::timeout(CONNECT_TIMEOUT, subscribing).await;
+        let (channels, mut deliveries) = subscribed.map_err(|_| ConnectError::Timeout)??;
         *subscribed_once = true;
         observer.subscribed();
         tracing::info!(queues = self.subscriptions.len(), "subscribed");
 
+        // When this session ends, deliveries of it that nobody has started are forgotten: their channel is gone.
+        let lost = CancellationToken::new();
+        let _lost_at_the_end = lost.clone().drop_guard();
         let mut watch = tokio::time::interval(WATCH_EVERY);
         loop {
             tokio::select! {
@@ -172,7 +181,7 @@ impl Consumer {
                     }
                 }
                 next = deliveries.next() => match next {
-                    Some((index, Some(Ok(delivery)))) => self.spawn(index, delivery, shutdown, tasks, handle),
+                    Some((index, Some(Ok(delivery)))) => self.spawn(index, delivery, (shutdown, &lost), tasks, handle),
                     Some((_, Some(Err(error)))) => return Err(SessionError::Lost(error)),
                     Some((index, None)) => {
                         let queue = self.topology.queue(&self.subscriptions[index].lane);
@@ -183,18 +192,19 @@ impl Consumer {
             }
         }
         for (index, channel) in channels.iter().enumerate() {
-            let _ =
-                channel.basic_cancel(tag(index).as_str().into(), BasicCancelOptions { nowait: false }).await;
+            let cancel =
+                channel.basic_cancel(tag(index).as_str().into(), BasicCancelOptions { nowait: false });
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, cancel).await;
         }
         // Every cancelled stream has an end among what it still holds.
         while let Some(Some((index, next))) = deliveries.next().now_or_never() {
             if let Some(Ok(delivery)) = next {
-                self.spawn(index, delivery, shutdown, tasks, handle);
+                self.spawn(index, delivery, (shutdown, &lost), tasks, handle);
             }
         }
         tasks.close();
         tasks.wait().await;
-        let _ = connection.close(200, "drained".into()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "drained".into())).await;
         Ok(())
     }
 
@@ -229,7 +239,7 @@ impl Consumer {
         &self,
         index: usize,
         delivery: AmqpDelivery,
-        shutdown: &CancellationToken,
+        (shutdown, lost): (&CancellationToken, &CancellationToken),
         tasks: &TaskTracker,
         handle: &F,
     ) where
@@ -246,10 +256,11 @@ impl Consumer {
             body: Bytes::from(delivery.data),
             acker: delivery.acker,
         };
-        let (shutdown, handle) = (shutdown.clone(), handle.clone());
+        let (shutdown, lost, handle) = (shutdown.clone(), lost.clone(), handle.clone());
         tasks.spawn(async move {
             let permit = tokio::select! {
                 biased;
+                () = lost.cancelled() => return,
                 () = shutdown.cancelled() => None,
                 permit = permits.acquire() => permit.ok(),
             };

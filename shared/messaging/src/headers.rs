@@ -14,13 +14,15 @@ const PERSISTENT: u8 = 2;
 /// Headers that are ours to set or to hand on.
 const ALLOWED: [&str; 4] = ["traceparent", "tracestate", "reason", "dead_letter_id"];
 const CLOUD_EVENTS: &str = "cloudEvents:";
+/// Longer texts are not handed on: nothing of ours is, and what grows on its way could one day fit no frame.
+const VALUE_BYTES_MAX: usize = 1_024;
 
-/// Properties and headers of one message. Texts only.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Properties and headers of one message.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Headers {
     message_id: Option<String>,
     kind: Option<String>,
-    entries: BTreeMap<String, String>,
+    entries: BTreeMap<String, AMQPValue>,
 }
 
 impl Headers {
@@ -64,7 +66,7 @@ impl Headers {
     /// The value of a header.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.entries.get(name).map(String::as_str)
+        self.entries.get(name).and_then(text)
     }
 
     /// The AMQP type.
@@ -75,22 +77,23 @@ impl Headers {
 
     fn entry(mut self, name: &str, value: Option<&str>) -> Self {
         if let Some(value) = value {
-            self.entries.insert(name.to_owned(), value.to_owned());
+            self.entries.insert(name.to_owned(), AMQPValue::LongString(value.into()));
         }
         self
     }
 
-    /// What a received message carries of the allowed headers; with `unknown` also every text that is not the broker's
-    /// own: a message of a newer schema must not lose what only newer builds know.
+    /// What a received message carries of the allowed headers, short texts all; with `unknown` everything that is not the
+    /// broker's own: a message of a newer schema must not lose what only newer builds know.
     pub(crate) fn received(properties: &BasicProperties, unknown: bool) -> Self {
         let known = |name: &str| ALLOWED.contains(&name) || name.starts_with(CLOUD_EVENTS);
-        let keep = |name: &str| known(name) || (unknown && !name.starts_with("x-"));
+        let keep = |name: &str, value: &AMQPValue| match unknown {
+            true => !name.starts_with("x-"),
+            false => known(name) && text(value).is_some_and(|text| text.len() <= VALUE_BYTES_MAX),
+        };
         let table = properties.headers().as_ref();
-        let entries = table.into_iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
-            let text =
-                value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())?;
-            keep(name.as_str()).then(|| (name.to_string(), text))
-        });
+        let kept =
+            table.into_iter().flat_map(FieldTable::inner).filter(|(name, value)| keep(name.as_str(), value));
+        let entries = kept.map(|(name, value)| (name.to_string(), value.clone()));
         Self {
             message_id: properties.message_id().as_ref().map(ToString::to_string),
             kind: properties.kind().as_ref().map(ToString::to_string),
@@ -101,7 +104,7 @@ impl Headers {
     pub(crate) fn properties(&self) -> BasicProperties {
         let mut table = FieldTable::default();
         for (name, value) in &self.entries {
-            table.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
+            table.insert(name.as_str().into(), value.clone());
         }
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
@@ -115,6 +118,10 @@ impl Headers {
         }
         properties
     }
+}
+
+fn text(value: &AMQPValue) -> Option<&str> {
+    value.as_long_string().and_then(|text| std::str::from_utf8(text.as_bytes()).ok())
 }
 
 #[cfg(test)]
@@ -131,6 +138,17 @@ mod tests {
         let names = |unknown| Headers::received(&properties, unknown).entries.into_keys().collect::<Vec<_>>();
         assert_eq!(names(false), ["traceparent"]);
         assert_eq!(names(true), ["novel", "traceparent"]);
+    }
+
+    #[test]
+    fn only_short_texts_are_handed_on_but_a_newer_message_loses_nothing() {
+        let mut table = FieldTable::default();
+        table.insert("tracestate".into(), AMQPValue::LongString(vec![0xff; 50_000].into()));
+        table.insert("reason".into(), AMQPValue::LongString("r".repeat(VALUE_BYTES_MAX + 1).into()));
+        table.insert("novel".into(), AMQPValue::LongInt(7));
+        let properties = BasicProperties::default().with_headers(table);
+        assert!(Headers::received(&properties, false).entries.is_empty());
+        assert_eq!(Headers::received(&properties, true).entries["novel"], AMQPValue::LongInt(7));
     }
 
     #[test]

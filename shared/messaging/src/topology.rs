@@ -1,7 +1,7 @@
 //! Every exchange, queue and binding, as plain data, and how it is asserted on a broker.
 
 use lapin::{
-    Channel, Connection, ExchangeKind,
+    Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -67,6 +67,21 @@ pub struct Topology {
 pub struct TopologyError {
     what: String,
     source: lapin::Error,
+}
+
+impl TopologyError {
+    /// Whether the broker said no: what is there differs, or this user may not declare it. Anything else, such as a
+    /// connection that was lost on the way, passes.
+    pub(crate) fn is_difference(&self) -> bool {
+        const ACCESS_REFUSED: u16 = 403;
+        const PRECONDITION_FAILED: u16 = 406;
+        match self.source.kind() {
+            ErrorKind::ProtocolError(error) => {
+                [ACCESS_REFUSED, PRECONDITION_FAILED].contains(&error.get_id())
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Topology {

@@ -48,7 +48,7 @@ impl Store {
         let now_date = DateTime::from_millis(now);
         let not_postponed = doc! { "$not": { "$gt": now_date } };
         let owing = doc! { "evp": true, "sweep_due": &not_postponed };
-        let mut found = self.sweepable(owing, doc! { "sweep_due": 1 }, limit).await?;
+        let mut found = self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await?;
         let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
         if room > 0 {
             let late = DateTime::from_millis(now - Tier::H1.millis());
@@ -59,7 +59,7 @@ impl Store {
                 "evp": false,
                 "sweep_due": not_postponed,
             };
-            found.extend(self.sweepable(waiting, doc! { "due_at": 1 }, room).await?);
+            found.extend(self.sweepable(waiting, doc! { "due_at": 1 }, room, now).await?);
         }
         Ok(found)
     }
@@ -88,6 +88,7 @@ impl Store {
         filter: Document,
         sort: Document,
         limit: u32,
+        now: Millis,
     ) -> Result<Vec<Overdue>, StoreError> {
         let fields = doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1 };
         let find = self
@@ -98,15 +99,22 @@ impl Store {
             .limit(i64::from(limit))
             .max_time(self.timeout);
         let found: Vec<_> = self.call("sweep", async { find.await?.try_collect().await }).await?;
-        Ok(found.iter().filter_map(|raw| readable(raw)).collect())
+        let (readable, unreadable): (Vec<_>, Vec<_>) =
+            found.iter().map(|raw| readable(raw)).partition(Result::is_ok);
+        // Out of the way for a day, or enough of them would keep all others from being found.
+        let put_aside = doc! { "$set": { "sweep_due": DateTime::from_millis(now + POSTPONE_MAX_MS) } };
+        for id in unreadable.into_iter().filter_map(Result::err).flatten() {
+            self.call("postpone", self.orders.update_one(doc! { "_id": id }, put_aside.clone())).await?;
+        }
+        Ok(readable.into_iter().flatten().collect())
     }
 }
 
-/// One document that cannot be read must not keep all others from being swept.
-fn readable(raw: &RawDocument) -> Option<Overdue> {
-    bson::deserialize_from_slice(raw.as_bytes())
-        .inspect_err(
-            |error| tracing::error!(order.id = raw.get_str("_id").ok(), %error, "cannot sweep an order"),
-        )
-        .ok()
+/// An order to sweep, or the id, if there is one, of a document that cannot be read.
+fn readable(raw: &RawDocument) -> Result<Overdue, Option<String>> {
+    bson::deserialize_from_slice(raw.as_bytes()).map_err(|error| {
+        let id = raw.get_str("_id").ok().map(str::to_owned);
+        tracing::error!(order.id = id, %error, "cannot sweep an order");
+        id
+    })
 }

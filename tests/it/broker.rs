@@ -1,11 +1,10 @@
-//! Crashes and restarts of the broker and of workers: every 202 is done, once.
+//! A crash of the broker: every 202 is done, once, and nobody has to be restarted.
 
 use std::cell::Cell;
 
 use futures_util::future::join_all;
 use orderfleet_native::{RabbitMq, RabbitMqOptions, TempFolder};
 use orderfleet_tests::{Fleet, Plan, order, until, until_equal};
-use serde_json::json;
 
 #[tokio::test]
 async fn a_broker_crash_under_load_loses_nothing_and_restarts_nobody() {
@@ -61,37 +60,4 @@ async fn accept_in_the_end(fleet: &Fleet, key: &str, repeats: &Cell<u32>) -> Str
         }
     })
     .await
-}
-
-/// Starts two slow workers with orders in the hands of both.
-async fn two_busy_workers() -> (Fleet, Vec<String>) {
-    let fleet = Fleet::start_as(Plan { workers: 2, ..Plan::default() }).await;
-    fleet.sandbox.fault(json!({ "service": "*", "latency_ms": 300 })).await;
-    let keys: Vec<_> = (0..60).map(|n| format!("k{n}")).collect();
-    let order = order();
-    let ids = join_all(keys.iter().map(|key| fleet.client.accept(key, &order))).await;
-    until_equal("both workers are busy", true, async || {
-        fleet.in_hand(0).await > 10 && fleet.in_hand(1).await > 10
-    })
-    .await;
-    (fleet, ids)
-}
-
-#[tokio::test]
-async fn orders_in_the_hands_of_a_crashed_worker_are_done_by_another() {
-    let (mut fleet, ids) = two_busy_workers().await;
-    fleet.workers[0].kill().await;
-    assert!(fleet.stored("DONE").await < ids.len() as u64, "the crash came in time");
-    fleet.client.until_done(&ids).await;
-    fleet.settle(&[]).await;
-    fleet.sandbox.assert_done(&ids).await;
-}
-
-#[tokio::test]
-async fn a_worker_told_to_end_under_load_drains_and_leaves_nothing_undone() {
-    let (mut fleet, ids) = two_busy_workers().await;
-    assert_eq!(fleet.workers[0].terminate().await, Some(0));
-    fleet.client.until_done(&ids).await;
-    fleet.settle(&[]).await;
-    fleet.sandbox.assert_done(&ids).await;
 }
