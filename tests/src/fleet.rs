@@ -23,10 +23,8 @@ use crate::{
     until_equal,
 };
 
-/// The producer's program.
-pub const PRODUCER: &str = "orderfleet-producer";
-/// The query service's program.
-pub const QUERY: &str = "orderfleet-query";
+const PRODUCER: &str = "orderfleet-producer";
+const QUERY: &str = "orderfleet-query";
 const WORKER: &str = "orderfleet-worker";
 const SANDBOX: &str = "orderfleet-sandbox";
 const LISTENS: &str = "sandbox listening on ";

@@ -17,7 +17,7 @@ mod until;
 
 pub use broker::{Broker, Message, Tap};
 pub use client::{Answer, Client};
-pub use fleet::{Fleet, PRODUCER, QUERY};
+pub use fleet::Fleet;
 pub use member::{Member, program};
 pub use orders::{large_order, order, order_of};
 pub use plan::Plan;
