@@ -3,6 +3,7 @@
 mod acceptance;
 mod body;
 mod ingest;
+mod parse;
 mod settings;
 
 use std::{sync::Arc, time::Duration};

@@ -358,6 +358,7 @@ impl World {
             Note::Conflict(fp) => {
                 self.conflicts.insert(fp.clone());
             }
+            Note::CancelTooLate(_) => {}
             Note::Cancel if doc.phase.is_terminal() => return StoreReply::NoMatch,
             Note::Cancel => doc.cancel = true,
             Note::Owed { generation, rev, owed } => {

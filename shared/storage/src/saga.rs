@@ -7,7 +7,7 @@ use mongodb::{
 };
 use orderfleet_domain::{
     AccountId, Fingerprint, Order, OrderId,
-    saga::{Claim, Entry, Note, Phase, Record, StoreReply, Write},
+    saga::{Claim, Entry, Millis, Note, Phase, Record, StoreReply, Write},
 };
 
 use crate::{
@@ -74,6 +74,10 @@ impl Store {
         let (filter, update) = match note {
             Note::Conflict(fp) => (doc! { "_id": order_id.as_str() }, vec![conflict(fp)].into()),
             Note::Cancel => (cancel_filter(order_id), set(doc! { "cancel": true })),
+            Note::CancelTooLate(at) => match too_late(*at) {
+                Ok(update) => (doc! { "_id": order_id.as_str() }, update),
+                Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+            },
             Note::Owed { generation, rev, owed } => {
                 (owed_filter(order_id, *generation, *rev), set(doc! { "evp": owed }))
             }
@@ -169,6 +173,11 @@ fn write_update(write: &Write) -> Result<UpdateModifications, bson::error::Error
 fn history(entries: &[Entry]) -> Result<Document, bson::error::Error> {
     let entries: Vec<_> = entries.iter().map(StoredEntry::from).collect();
     Ok(doc! { "$each": bson::serialize_to_bson(&entries)?, "$slice": -HISTORY_MAX })
+}
+
+fn too_late(at: Millis) -> Result<UpdateModifications, bson::error::Error> {
+    let entry = Entry { at, what: "cancel_too_late".into(), step: None, detail: None };
+    Ok(doc! { "$push": { "history": history(&[entry])? } }.into())
 }
 
 /// An update pipeline, so that one call tells a fingerprint that is noted already from an order that is not there.

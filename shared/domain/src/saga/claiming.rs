@@ -221,7 +221,7 @@ impl Handling {
                 Effect::Write(write)
             }
             Phase::Undone => self.finish(moment, record),
-            Phase::Done => self.end(Ending::NothingToDo),
+            Phase::Done => self.note(Note::CancelTooLate(moment.now), Then::End(Ending::NothingToDo)),
         }
     }
 }

@@ -265,6 +265,8 @@ pub enum Note {
     Conflict(Fingerprint),
     /// Ask the owner of a running order to cancel.
     Cancel,
+    /// Record in the history that a cancel came after the order was done.
+    CancelTooLate(Millis),
     /// Raise the owed-publish flag of the document at this run and revision, or, after a confirmed publish, lower it.
     Owed {
         /// The run.

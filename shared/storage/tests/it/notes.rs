@@ -13,7 +13,7 @@ async fn a_note_never_touches_rev_epoch_or_nonce() {
     in_database(async |db| {
         let first = db.first();
         let id = db.given("a", &first).await;
-        for note in [Note::Cancel, Note::Conflict(other_fp(0)), owed(1, 1, true)] {
+        for note in [Note::Cancel, Note::CancelTooLate(5), Note::Conflict(other_fp(0)), owed(1, 1, true)] {
             assert_eq!(db.store.note(&id, &note).await, StoreReply::Applied, "{note:?}");
         }
         assert_eq!(db.stored(&id).await, Record { cancel: true, evp: true, ..first });
@@ -35,6 +35,18 @@ async fn a_cancel_is_noted_while_the_order_runs_and_again_and_again() {
                 assert_eq!(db.store.note(&id, &Note::Cancel).await, reply, "{phase:?}");
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_came_too_late_is_in_the_history() {
+    in_database(async |db| {
+        let id = db.given("a", &Record { phase: Phase::Done, ..db.first() }).await;
+        assert_eq!(db.store.note(&id, &Note::CancelTooLate(5)).await, StoreReply::Applied);
+        let document = db.document(&id).await;
+        let last = document.get_array("history").unwrap().last().unwrap().as_document().unwrap();
+        assert_eq!(last.get_str("what").unwrap(), "cancel_too_late");
     })
     .await;
 }
@@ -77,7 +89,7 @@ async fn the_owed_flag_is_set_at_the_run_and_revision_that_was_read() {
 #[tokio::test]
 async fn a_note_on_an_order_without_a_document_matches_nothing() {
     in_database(async |db| {
-        for note in [Note::Cancel, Note::Conflict(other_fp(0)), owed(1, 1, true)] {
+        for note in [Note::Cancel, Note::CancelTooLate(5), Note::Conflict(other_fp(0)), owed(1, 1, true)] {
             assert_eq!(db.store.note(&order_id("absent"), &note).await, StoreReply::NoMatch, "{note:?}");
         }
         assert_eq!(db.orders().count_documents(mongodb::bson::doc! {}).await.unwrap(), 0);
