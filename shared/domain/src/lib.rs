@@ -4,6 +4,7 @@
 mod command;
 mod fingerprint;
 mod ids;
+mod input;
 mod money;
 mod order;
 pub mod saga;
@@ -12,6 +13,7 @@ mod validate;
 pub use command::{Command, CommandKind, Decision, DecodeError, SCHEMA_VERSION};
 pub use fingerprint::Fingerprint;
 pub use ids::{AccountId, IdError, IdempotencyKey, OrderId, Region, StepName};
+pub use input::{LineInput, Metadata, Object, OrderInput, ShipToInput};
 pub use money::{Money, MoneyError};
 pub use order::{Channel, Country, Currency, CustomerRef, Line, Order, PaymentRef, ShipTo, Sku};
-pub use validate::{LINES_MAX, LineInput, Metadata, Object, OrderInput, ShipToInput, Violation, Violations};
+pub use validate::{LINES_MAX, Violation, Violations};

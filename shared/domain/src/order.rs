@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{IdError, text_id},
+    input::{Object, OrderInput},
     money::Money,
-    validate::{Object, OrderInput},
 };
 
 /// One accepted order, as the client posted it.
