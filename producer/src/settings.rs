@@ -49,7 +49,8 @@ pub struct ProducerSettings {
     pub body_bytes_max: usize,
     /// Requests worked on at once; more are answered 503 at once.
     pub concurrency_max: usize,
-    /// Longest time for a whole request, in milliseconds; longer than `broker.confirm_timeout_ms`.
+    /// Longest time for a whole request, in milliseconds; more than 2,000 above `broker.confirm_timeout_ms`, which runs once
+    /// there is a channel to publish on.
     pub request_timeout_ms: u64,
     /// Orders whose fingerprint is remembered, to see a key that is used for another body.
     pub remembered_orders_max: usize,
@@ -81,8 +82,8 @@ impl ProducerSettings {
         within("concurrency_max", self.concurrency_max, 65_536)?;
         within("remembered_orders_max", self.remembered_orders_max, 100_000_000)?;
         ensure!(
-            (broker.confirm_timeout_ms + 1..=120_000).contains(&self.request_timeout_ms),
-            "setting producer.request_timeout_ms: must be above broker.confirm_timeout_ms and at most 120000"
+            (broker.confirm_timeout_ms + 2_001..=120_000).contains(&self.request_timeout_ms),
+            "setting producer.request_timeout_ms: must be more than 2000 above broker.confirm_timeout_ms and at most 120000"
         );
         Ok(())
     }

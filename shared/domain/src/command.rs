@@ -228,6 +228,36 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_producer_accepts_a_worker_can_read() {
+        let texts = ["A", "Zoë", "a b", "\u{1f4e6}", "0000-01-01T00:00:00Z", "9999-12-30T22:00:00.9+14:00"];
+        let times = [
+            "0000-01-01T00:00:00Z",
+            "0000-01-01T00:00:00+05:30",
+            "9999-12-30T22:00:00.900-05:00",
+            "2010-12-01T08:26:60Z",
+        ];
+        let mut accepted = 0;
+        for text in texts {
+            for time in times {
+                let order = serde_json::from_value::<Order>(serde_json::json!({
+                    "customer_ref": text, "channel": "retail", "currency": "GBP", "payment_ref": text, "placed_at": time,
+                    "ship_to": {"name": text, "country": "GB"}, "metadata": {text: text},
+                    "lines": [{"sku": text, "description": text, "quantity": 1, "unit_price": "0.1000"}]
+                }));
+                let Ok(order) = order else { continue };
+                accepted += 1;
+                let command = Command {
+                    fp: Some(Fingerprint::of(&order)),
+                    kind: CommandKind::Place { order: Box::new(order), accepted_at: Timestamp::UNIX_EPOCH },
+                    ..place()
+                };
+                assert_eq!(Command::decode(&command.encode()).unwrap(), command);
+            }
+        }
+        assert!(accepted >= texts.len() * 2, "{accepted}");
+    }
+
+    #[test]
     fn a_newer_version_waits_whatever_else_it_holds() {
         assert!(matches!(Command::decode(br#"{"v":2,"novel":true}"#), Err(DecodeError::Newer(2))));
     }

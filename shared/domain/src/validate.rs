@@ -162,7 +162,11 @@ fn check_ship_to(input: ShipToInput, found: &mut Violations) -> Option<ShipTo> {
 
 fn check_placed_at(text: Option<&str>, found: &mut Violations) -> Option<Option<Timestamp>> {
     let Some(text) = text else { return Some(None) };
-    let parsed = is_rfc3339(text).then(|| Timestamp::from_str(text).ok()).flatten();
+    // The instant in UTC must be one too: it is what travels on, and year 0 with an offset can fall before it.
+    let parsed = is_rfc3339(text)
+        .then(|| Timestamp::from_str(text).ok())
+        .flatten()
+        .filter(|at| is_rfc3339(&at.to_string()));
     if parsed.is_none() {
         found.add("placed_at", "placed_at", "must be an RFC 3339 time such as \"2010-12-01T08:26:00Z\"");
     }
@@ -278,6 +282,7 @@ mod tests {
             ("/placed_at", json!("2010-12-01T08:26:00+00:00[Europe/London]"), "placed_at", "placed_at"),
             ("/placed_at", json!("-009000-01-01T00:00:00Z"), "placed_at", "placed_at"),
             ("/placed_at", json!("2010-12-01T08:26:00"), "placed_at", "placed_at"),
+            ("/placed_at", json!("0000-01-01T00:00:00+05:30"), "placed_at", "placed_at"),
             ("/placed_at", json!("2010-13-01T08:26:00Z"), "placed_at", "placed_at"),
             ("/lines/0/sku", json!(" A"), "lines[0].sku", "sku"),
             ("/lines/0/sku", json!("A\u{200b}"), "lines[0].sku", "sku"),

@@ -23,6 +23,9 @@ use crate::{
     topology::{dead_routing_key, event_routing_key, routing_key},
 };
 
+/// Longest wait for a channel to publish on; nothing has been sent then.
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -155,30 +158,38 @@ impl Publisher {
     /// # Errors
     /// Anything but a plain confirm. A second call publishes a second message.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        match tokio::time::timeout(self.confirm_timeout, self.publish_untimed(outgoing)).await {
-            Ok(result) => result,
-            Err(_) => Err(PublishError::Unknown(format!("{} ms", self.confirm_timeout.as_millis()))),
-        }
-    }
-
-    async fn publish_untimed(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
         let mut channel = self.unblocked_channel().await?;
         let (exchange, routing_key, mandatory) = self.route(&outgoing.destination);
-        let options = BasicPublishOptions { mandatory, immediate: false };
-        let properties = outgoing.headers.properties();
-        let published = channel.publish((&exchange, &routing_key), options, &outgoing.body, properties).await;
-        match published.map_err(|error| PublishError::Unknown(error.to_string()))? {
+        let (body, properties) = (outgoing.body.clone(), outgoing.headers.properties());
+        let (to, key) = (exchange.clone(), routing_key.clone());
+        // A task of its own: when nobody waits for it any more it still keeps the channel until there is an answer. A channel
+        // that is closed while its message is unsent would have the message sent on a closed channel, which ends the
+        // connection and with it the publishes of everybody else.
+        let published = tokio::spawn(async move {
+            let options = BasicPublishOptions { mandatory, immediate: false };
+            channel.publish((&to, &key), options, &body, properties).await
+        });
+        let unknown = |why: String| PublishError::Unknown(why);
+        let answer = tokio::time::timeout(self.confirm_timeout, published).await;
+        let answer = answer.map_err(|_| unknown(format!("{} ms", self.confirm_timeout.as_millis())))?;
+        match answer
+            .map_err(|error| unknown(error.to_string()))?
+            .map_err(|error| unknown(error.to_string()))?
+        {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => Err(PublishError::Returned { exchange, routing_key }),
             Confirmation::Nack(_) => Err(PublishError::Nacked),
-            Confirmation::NotRequested => {
-                Err(PublishError::Unknown("the channel is not in confirm mode".into()))
-            }
+            Confirmation::NotRequested => Err(unknown("the channel is not in confirm mode".into())),
         }
     }
 
     async fn unblocked_channel(&self) -> Result<Object<ConfirmChannels>, PublishError> {
-        let channel = self.channels.get().await;
+        let Ok(channel) = tokio::time::timeout(CHANNEL_TIMEOUT, self.channels.get()).await else {
+            return Err(PublishError::NotSent(format!(
+                "no free channel within {} s",
+                CHANNEL_TIMEOUT.as_secs()
+            )));
+        };
         let blocked = match &channel {
             Ok(channel) => channel.is_blocked(),
             Err(error) => matches!(error, PoolError::Backend(ConnectError::Blocked)),

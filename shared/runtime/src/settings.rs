@@ -44,7 +44,7 @@ fn load_from<T: DeserializeOwned>(
     environment: HashMap<String, String>,
 ) -> anyhow::Result<T> {
     let mut builder = Config::builder();
-    let mut overridden = Vec::new();
+    let (mut from_environment, mut from_flags) = (Vec::new(), Vec::new());
     if let Some(path) = &options.config {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("settings file {}", path.display()))?;
@@ -55,39 +55,39 @@ fn load_from<T: DeserializeOwned>(
         if let Some(value) = environment.get(&format!("{PREFIX}{variable}")).filter(|value| !value.is_empty())
         {
             builder = builder.set_override(key, value.as_str())?;
-            overridden.push(key.to_owned());
+            from_environment.push(key.to_owned());
         }
     }
     let environment = relevant(environment);
-    overridden.extend(environment.keys().map(|name| name.to_ascii_lowercase().replace("__", ".")));
+    from_environment.extend(environment.keys().map(|name| name.to_ascii_lowercase().replace("__", ".")));
     builder = builder.add_source(Environment::default().separator("__").source(Some(environment)));
     for assignment in &options.set {
         let (key, value) = assignment
             .split_once('=')
             .with_context(|| format!("--set {assignment}: write it as KEY=VALUE"))?;
         builder = builder.set_override(key, value).with_context(|| format!("--set {key}"))?;
-        overridden.push(key.to_owned());
+        from_flags.push(key.to_owned());
     }
     let mut table = builder.build().context("settings")?.cache.into_table().context("settings")?;
     if let Some(unknown) = table.keys().find(|key| !SECTIONS.contains(&key.as_str())) {
         bail!("unknown settings section [{unknown}]; the sections are {}", SECTIONS.join(", "));
     }
     table.retain(|key, _| sections.contains(&key.as_str()));
-    for key in &overridden {
-        drop_file_of(&mut table, key, &overridden);
-    }
+    drop_files(&mut table, &from_environment);
+    drop_files(&mut table, &from_flags);
     T::deserialize(Value::new(None, ValueKind::Table(table))).context("settings")
 }
 
-/// A secret that the environment or a flag gives outright wins over a `…_file` setting of the settings file.
-fn drop_file_of(table: &mut config::Map<String, Value>, key: &str, overridden: &[String]) {
-    let file_key = format!("{key}_file");
-    let Some((section, name)) = file_key.split_once('.') else { return };
-    if overridden.contains(&file_key) {
-        return;
-    }
-    if let Some(ValueKind::Table(section)) = table.get_mut(section).map(|value| &mut value.kind) {
-        section.remove(name);
+/// A secret that one level gives outright wins over a `…_file` of the levels below.
+fn drop_files(table: &mut config::Map<String, Value>, level: &[String]) {
+    for key in level {
+        let file_key = format!("{key}_file");
+        let Some((section, name)) = file_key.split_once('.') else { continue };
+        if let Some(ValueKind::Table(section)) = table.get_mut(section).map(|value| &mut value.kind)
+            && !level.contains(&file_key)
+        {
+            section.remove(name);
+        }
     }
 }
 
@@ -99,11 +99,13 @@ fn check_toml(text: &str) -> anyhow::Result<()> {
     })
 }
 
-/// `ORDERFLEET_WORKER__CONCURRENCY` is the setting `worker.concurrency`; variables without `__` are no settings.
+/// `ORDERFLEET_WORKER__CONCURRENCY` is the setting `worker.concurrency`; variables without `__` are no settings, empty ones
+/// are as good as absent.
 fn relevant(environment: HashMap<String, String>) -> HashMap<String, String> {
     let setting =
         |name: &str| name.strip_prefix(PREFIX).filter(|rest| rest.contains("__")).map(str::to_owned);
-    environment.into_iter().filter_map(|(name, value)| Some((setting(&name)?, value))).collect()
+    let environment = environment.into_iter().filter(|(_, value)| !value.is_empty());
+    environment.filter_map(|(name, value)| Some((setting(&name)?, value))).collect()
 }
 
 /// Writes the effective settings to standard output as TOML, for `--print-config`. Sections redact their secrets when
@@ -158,6 +160,15 @@ mod tests {
             settings,
             Settings { worker: Worker { concurrency: 3, name: "007".into(), name_file: None } }
         );
+    }
+
+    #[test]
+    fn a_secret_given_outright_wins_over_a_file_from_below() {
+        let environment = [("ORDERFLEET_WORKER__NAME_FILE", "f"), ("ORDERFLEET_WORKER__CONCURRENCY", "")];
+        let settings = read("[worker]\nconcurrency = 1", &environment, &["worker.name=flag"]).unwrap();
+        assert_eq!(settings.worker, Worker { concurrency: 1, name: "flag".into(), name_file: None });
+        let settings = read("", &[("ORDERFLEET_WORKER__NAME", "e"), environment[0]], &[]).unwrap();
+        assert_eq!(settings.worker.name_file.as_deref(), Some("f"));
     }
 
     #[test]

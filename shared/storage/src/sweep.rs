@@ -104,7 +104,14 @@ impl Store {
         // Out of the way for a day, or enough of them would keep all others from being found.
         let put_aside = doc! { "$set": { "sweep_due": DateTime::from_millis(now + POSTPONE_MAX_MS) } };
         for id in unreadable.into_iter().filter_map(Result::err).flatten() {
-            self.call("postpone", self.orders.update_one(doc! { "_id": id }, put_aside.clone())).await?;
+            // What cannot be read will hardly pass validation either.
+            let update = self
+                .orders
+                .update_one(doc! { "_id": &id }, put_aside.clone())
+                .bypass_document_validation(true);
+            if let Err(error) = self.call("postpone", update).await {
+                tracing::error!(order.id = id, %error, "cannot put an unreadable order aside");
+            }
         }
         Ok(readable.into_iter().flatten().collect())
     }

@@ -131,7 +131,8 @@ impl Handling {
         let generation = self.delivered.command.generation;
         let is_place = matches!(self.delivered.command.kind, CommandKind::Place { .. });
         if record.sv > DOCUMENT_VERSION {
-            return self.copy(Some(Tier::M2), Then::recorded(&record, Ending::Deferred));
+            // Its flag is not ours to touch: what it means may have changed.
+            return self.copy(Some(Tier::M2), Then::End(Ending::Deferred));
         }
         if !record.is_consistent() {
             return self.poison("the order's document is inconsistent");
@@ -163,7 +164,7 @@ impl Handling {
             let kind = ClaimKind::Resolve(hold.clone());
             return match claims < CLAIMS_MAX {
                 true => self.claim(policy, moment, kind, claims),
-                false => self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred)),
+                false => self.copy(Some(Tier::S1), Then::End(Ending::Deferred)),
             };
         }
         if record.hold.is_some() {
@@ -182,8 +183,8 @@ impl Handling {
         self.claim(policy, moment, ClaimKind::Continue(self.delivered.lane.phases()), claims)
     }
 
-    /// The message asks for a run that has not begun. What the run before still owes comes first: its event and dead
-    /// letter can no longer be told from the document once the next run has begun.
+    /// The message asks for a run that has not begun. What the run before still owes comes first: its event can no longer be
+    /// told from the document once the next run has begun.
     fn start_run(&mut self, policy: &Policy, moment: &Moment, claims: u32, record: &Record) -> Effect {
         let is_next = record.generation + 1 == self.delivered.command.generation;
         let is_run = matches!(self.delivered.command.kind, CommandKind::Run {});
@@ -194,7 +195,7 @@ impl Handling {
             return self.settle_earlier_run(record);
         }
         if claims >= CLAIMS_MAX {
-            return self.copy(Some(Tier::S1), Then::recorded(record, Ending::Deferred));
+            return self.copy(Some(Tier::S1), Then::End(Ending::Deferred));
         }
         self.claim(policy, moment, ClaimKind::NewRun, claims)
     }

@@ -94,11 +94,11 @@ impl Handling {
         self.publish(publications, then)
     }
 
-    /// The run has ended UNDONE and not final, owes its event and dead letter, and is to be followed by another one.
+    /// The run has ended UNDONE and not final, owes its event, and is to be followed by another one. Its dead letter is of no
+    /// more use: a person has asked for that run.
     pub(super) fn settle_earlier_run(&mut self, record: &Record) -> Effect {
         let event = self.event(EventType::Failed, record.generation, record.rev);
-        let publications = vec![self.failed(record), event];
-        self.publish(publications, Then::LookAgain { generation: record.generation, rev: record.rev })
+        self.publish(vec![event], Then::LookAgain { generation: record.generation, rev: record.rev })
     }
 
     fn failed(&self, record: &Record) -> Publication {
