@@ -39,6 +39,8 @@ impl fmt::Display for Announcement<'_> {
             let script = shell_word(&folder.join("rabbitmq/rabbitmqctl"));
             writeln!(f, "  broker    {script} list_queues")?;
         }
+        let Endpoints { producer_admin_url, query_admin_url, .. } = self.endpoints;
+        writeln!(f, "  metrics   {producer_admin_url}/metrics and {query_admin_url}/metrics, also /readyz")?;
         writeln!(f, "  logs      {}", shell_word(&folder.join("logs")))?;
         writeln!(f, "\nPost an order:\n")?;
         writeln!(f, "  curl -i {producer_url}/v1/orders {authorization} \\")?;

@@ -77,6 +77,9 @@ pub(super) struct Endpoints {
     pub(super) producer_url: String,
     pub(super) query_url: String,
     pub(super) sandbox_url: String,
+    /// Where producer and query serve `/healthz`, `/readyz` and `/metrics`; the workers' are in the folder's `ports`.
+    pub(super) producer_admin_url: String,
+    pub(super) query_admin_url: String,
     pub(super) api_key_file: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rabbitmqctl: Option<PathBuf>,
@@ -88,6 +91,8 @@ impl Endpoints {
             producer_url: url(places.producer),
             query_url: url(places.query),
             sandbox_url: url(places.sandbox),
+            producer_admin_url: url(places.producer_admin),
+            query_admin_url: url(places.query_admin),
             api_key_file: folder.path(folder::DEMO_KEY),
             rabbitmqctl: services.rabbitmqctl.clone(),
         }

@@ -1,5 +1,6 @@
 //! What the sweeper finds, in which order, and when again.
 
+use mongodb::bson::doc;
 use orderfleet_domain::{
     OrderId,
     saga::{Hold, Millis, Note, Phase, Record, StoreReply},
@@ -88,6 +89,24 @@ async fn a_publish_that_is_no_longer_owed_is_not_swept() {
         let note = Note::Owed { generation: 1, rev: 1, owed: false };
         assert_eq!(db.store.note(&id, &note).await, StoreReply::Applied);
         assert_eq!(db.store.overdue(NOW, 10).await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_is_put_aside_and_stops_nothing() {
+    in_database(async |db| {
+        let owing = Record { phase: Phase::Done, evp: true, ..db.first() };
+        let broken = db.given("owing", &owing).await;
+        db.given("done-owing", &owing).await;
+        let spoil = doc! { "$unset": { "account": 1, "rev": 1 } };
+        let by_id = doc! { "_id": broken.as_str() };
+        db.orders().update_one(by_id, spoil).bypass_document_validation(true).await.unwrap();
+
+        assert_eq!(keys(&db.store.overdue(NOW, 10).await.unwrap()), ["done-owing"]);
+        let put_aside = db.document(&broken).await.get_datetime("sweep_due").unwrap().timestamp_millis();
+        assert!(put_aside > NOW + HOUR_MS, "{put_aside}");
+        assert_eq!(keys(&db.store.overdue(NOW, 1).await.unwrap()), ["done-owing"], "it takes no place");
     })
     .await;
 }
