@@ -97,6 +97,13 @@ impl LinesFile {
     }
 }
 
+impl Drop for LinesFile {
+    /// Closing the file would not do: a process that is just being started holds a copy of it until it runs.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// A record as one line of JSON, its newline included.
 pub(crate) fn to_line(record: &impl Serialize) -> Result<Box<str>, LedgerError> {
     let mut line = serde_json::to_string(record).map_err(|source| LedgerError::Encode { source })?;
