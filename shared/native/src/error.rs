@@ -78,6 +78,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a server ended because somebody had taken its port between our look and its start; even another look, from
+    /// another process, holds a port for a moment. A new start is a new look.
+    pub(crate) fn is_port_taken(&self) -> bool {
+        let Self::Ended { log, .. } = self else { return false };
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        text.contains("eaddrinuse") || text.contains("Address already in use")
+    }
+
     pub(crate) fn io(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { attempt: attempt.into(), source }
     }

@@ -61,8 +61,14 @@ impl Mongo {
         fs::create_dir_all(&data).map_err(Error::io(format!("make {}", data.display())))?;
         let dir = dir.canonicalize().map_err(Error::io(format!("resolve {}", dir.display())))?;
         let log = options.log.clone().unwrap_or_else(|| dir.join("mongod.log"));
-        let port = Ports::open(&dir.join("ports"))?.take("mongodb")?;
-        let server = start_server(&dir, &log, port, &options).await?;
+        let mut port = Ports::open(&dir.join("ports"))?.take("mongodb")?;
+        let server = match start_server(&dir, &log, port, &options).await {
+            Err(error) if error.is_port_taken() => {
+                port = Ports::open(&dir.join("ports"))?.take("mongodb")?;
+                start_server(&dir, &log, port, &options).await?
+            }
+            started => started?,
+        };
         Ok(Self { dir, log, port, options, server })
     }
 

@@ -59,10 +59,17 @@ impl RabbitMq {
     /// carries its last log lines.
     pub async fn start(dir: &Path, options: RabbitMqOptions) -> Result<Self, Error> {
         require_installed()?;
-        let files = Files::write(dir, &options)?;
-        let epmd = start_epmd(&files, &options).await?;
-        let broker = start_broker(&files, &options).await?;
-        Ok(Self { files, options, epmd, broker })
+        match Self::start_once(dir, &options).await {
+            Err(error) if error.is_port_taken() => Self::start_once(dir, &options).await,
+            started => started,
+        }
+    }
+
+    async fn start_once(dir: &Path, options: &RabbitMqOptions) -> Result<Self, Error> {
+        let files = Files::write(dir, options)?;
+        let epmd = start_epmd(&files, options).await?;
+        let broker = start_broker(&files, options).await?;
+        Ok(Self { files, options: options.clone(), epmd, broker })
     }
 
     /// AMQP URL with credentials, for clients on this machine. The same over restarts.
