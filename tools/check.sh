@@ -13,6 +13,11 @@ if cargo tree --locked --package orderfleet-producer --edges normal --invert mon
   exit 1
 fi
 
+say "release builds leave debug assertions, and so crash points, out"
+if grep -n 'debug-assertions' Cargo.toml; then
+  exit 1
+fi
+
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 

@@ -1,6 +1,6 @@
-//! `POST /v1/orders`: from a request to a confirmed message and a 202, or to a problem that names what is wrong.
+//! The endpoints, and `POST /v1/orders`: from a request to a confirmed message and a 202, or to a problem that names what is wrong.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -11,31 +11,31 @@ use axum::{
 };
 use jiff::Timestamp;
 use orderfleet_domain::{Command, CommandKind, Fingerprint, IdempotencyKey, Order, OrderId, saga::Lane};
-use orderfleet_messaging::{Destination, Headers, Outgoing, PublishError, Publisher};
+use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
 use orderfleet_runtime::{
     auth::authenticate,
+    crash,
     keys::{Caller, Keys},
     problem::Problem,
 };
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
-use crate::{ProducerSettings, acceptance::AcceptanceLog, body, parse::parse};
+use crate::{ProducerSettings, acceptance::AcceptanceLog, body, cancel::post_cancel, confirm, parse::parse};
 
-const RETRY_AFTER_S: u32 = 1;
 const TRACEPARENT_CHARS: usize = 55;
 
-/// The ingest endpoint and what it needs.
+/// The endpoints and what they need.
 #[derive(Debug, Clone)]
 pub(crate) struct Ingest(Arc<Parts>);
 
 #[derive(Debug)]
-struct Parts {
-    keys: Keys,
-    publisher: Publisher,
+pub(crate) struct Parts {
+    pub(crate) keys: Keys,
+    pub(crate) publisher: Publisher,
     acceptance: AcceptanceLog,
     order_url: String,
-    body_bytes_max: usize,
+    pub(crate) body_bytes_max: usize,
     /// The first body seen under a key, kept also while its outcome is unknown: it may execute, so another body must not
     /// be promised anything.
     remembered: Cache<OrderId, Fingerprint>,
@@ -49,10 +49,11 @@ struct Accepted<'a> {
     links: Links<'a>,
 }
 
+/// Where to look next.
 #[derive(Debug, Serialize)]
-struct Links<'a> {
+pub(crate) struct Links<'a> {
     #[serde(rename = "self")]
-    order: &'a str,
+    pub(crate) order: &'a str,
 }
 
 impl Ingest {
@@ -72,15 +73,26 @@ impl Ingest {
         }))
     }
 
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
     pub(crate) fn routes(self) -> Router {
         let not_found = || async { Problem::new(StatusCode::NOT_FOUND, "not-found", "Nothing is here") };
         let wrong_method = || async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Orders are posted")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This is for POST")
         };
         Router::new()
             .route("/v1/orders", post(post_order).fallback(wrong_method))
+            .route("/v1/orders/{id}/cancel", post(post_cancel).fallback(wrong_method))
             .fallback(not_found)
             .with_state(self)
+    }
+}
+
+impl Parts {
+    pub(crate) fn order_url(&self, order_id: &OrderId) -> String {
+        format!("{}/v1/orders/{order_id}", self.order_url)
     }
 }
 
@@ -113,13 +125,17 @@ async fn accept(parts: &Parts, request: Request) -> Result<Response, Problem> {
     let accepted_at = Timestamp::now();
     let outgoing =
         message(parts, caller, order, &order_id, &fingerprint, accepted_at, traceparent.as_deref());
-    publish(parts, &outgoing).await.inspect_err(|failure| {
+    let repeat = "repeat the same body with the same key";
+    confirm::publish(&parts.publisher, &outgoing, repeat).await.inspect_err(|failure| {
         if first_seen && failure.surely_not_queued {
             parts.remembered.remove(&order_id);
         }
     })?;
     parts.acceptance.accepted(accepted_at, &order_id, &fingerprint, &caller.account).await;
-    Ok(accepted(parts, &order_id, &fingerprint))
+    crash::point("producer.accepted.after");
+    let order_url = parts.order_url(&order_id);
+    let links = Links { order: &order_url };
+    Ok(accepted(&order_url, &Accepted { order_id: &order_id, fingerprint: &fingerprint, links }))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -194,57 +210,17 @@ fn message(
 }
 
 /// The caller's trace context, if it has the shape W3C gives it.
-fn traceparent(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let well_formed =
         value.len() == TRACEPARENT_CHARS && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     well_formed.then_some(value)
 }
 
-/// Why there is no 202, and whether the message can still come into a queue.
-struct Failure {
-    surely_not_queued: bool,
-    problem: Problem,
-}
-
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
-        failure.problem
-    }
-}
-
-async fn publish(parts: &Parts, outgoing: &Outgoing) -> Result<(), Failure> {
-    let started = Instant::now();
-    let result = parts.publisher.publish(outgoing).await;
-    metrics::histogram!("orderfleet_confirm_seconds").record(started.elapsed());
-    result.map_err(|error| {
-        let kind = match &error {
-            PublishError::NotSent(_) => "not_sent",
-            PublishError::Returned { .. } => "returned",
-            PublishError::Nacked => "nacked",
-            PublishError::Unknown(_) => "unknown",
-        };
-        metrics::counter!("orderfleet_publish_failed_total", "kind" => kind).increment(1);
-        tracing::warn!(%error, "an order was not confirmed");
-        let surely_not_queued = matches!(error, PublishError::NotSent(_) | PublishError::Returned { .. });
-        let detail = if surely_not_queued {
-            "nothing was queued: repeat the same body with the same key"
-        } else {
-            "it may still be executed: repeat the same body with the same key"
-        };
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-confirmed", "The order was not confirmed")
-                .detail(detail)
-                .retry_after(RETRY_AFTER_S);
-        Failure { surely_not_queued, problem }
-    })
-}
-
-fn accepted(parts: &Parts, order_id: &OrderId, fingerprint: &Fingerprint) -> Response {
-    let location = format!("{}/v1/orders/{order_id}", parts.order_url);
-    let body = Accepted { order_id, fingerprint, links: Links { order: &location } };
+/// A 202 that says where to look next.
+pub(crate) fn accepted(order_url: &str, body: &impl Serialize) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
-    if let Ok(location) = HeaderValue::from_str(&location) {
+    if let Ok(location) = HeaderValue::from_str(order_url) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

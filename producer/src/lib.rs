@@ -1,7 +1,9 @@
-//! Thin HTTP ingest: an order in, one confirmed message out. Knows no database.
+//! Thin HTTP ingest: an order or a cancel in, one confirmed message out. Knows no database.
 
 mod acceptance;
 mod body;
+mod cancel;
+mod confirm;
 mod ingest;
 mod parse;
 mod settings;

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use orderfleet_producer::{Settings, run};
-use orderfleet_runtime::{settings, signals, telemetry};
+use orderfleet_runtime::{crash, settings, signals, telemetry};
 
 /// Thin HTTP ingest: takes orders, publishes them to RabbitMQ, answers 202 once the broker has confirmed
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Cli::parse();
+    crash::arm()?;
     let settings: Settings = settings::load(&options.settings, Settings::SECTIONS)?;
     if options.settings.print_config {
         return settings::print(&settings);

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use orderfleet_domain::{
     Currency, Fingerprint, Money, OrderId, StepName,
-    saga::{Cause, Entry, Hold, Millis, Record},
+    saga::{Cause, CauseClass, Entry, Hold, Millis, Phase, Record},
 };
-use orderfleet_storage::OrderView;
+use orderfleet_storage::{OrderView, ParkedOrder};
 use serde::Serialize;
 
 use crate::steps::{Step, steps};
+
+/// The status of an order that waits for a person.
+const HELD: &str = "HELD";
 
 /// The body of a 200.
 #[derive(Debug, Serialize)]
@@ -31,17 +34,40 @@ pub(crate) struct Answer<'a> {
     hold: Option<ShownHold<'a>>,
     conflicts: usize,
     cancel_requested: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel: Option<Cancel>,
     history: Vec<ShownEntry<'a>>,
     accepted_at: Timestamp,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
 
+/// The body of a 200 for an accepted order that waits for a person before it was stored.
+#[derive(Debug, Serialize)]
+pub(crate) struct ParkedAnswer<'a> {
+    order_id: &'a OrderId,
+    status: &'static str,
+    hold: ShownHold<'a>,
+}
+
 #[derive(Debug, Serialize)]
 struct ShownHold<'a> {
     reason: &'a str,
-    step: &'a StepName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a StepName>,
     at: Timestamp,
+}
+
+/// What has become of a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Cancel {
+    /// It is not decided yet.
+    Requested,
+    /// The order is undone, or being undone, for good.
+    Cancelled,
+    /// The last step had been attempted.
+    TooLate,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +83,7 @@ struct ShownEntry<'a> {
 impl<'a> From<&'a OrderView> for Answer<'a> {
     fn from(view: &'a OrderView) -> Self {
         let OrderView { order, record, .. } = view;
+        let cancel = cancel(view);
         Self {
             order_id: &view.order_id,
             status: status(record),
@@ -70,7 +97,8 @@ impl<'a> From<&'a OrderView> for Answer<'a> {
             cause: record.cause.as_ref(),
             hold: record.hold.as_ref().map(ShownHold::from),
             conflicts: view.conflicts,
-            cancel_requested: record.cancel,
+            cancel_requested: cancel.is_some(),
+            cancel,
             history: view.history.iter().map(ShownEntry::from).collect(),
             accepted_at: view.accepted_at,
             created_at: view.created_at,
@@ -81,7 +109,14 @@ impl<'a> From<&'a OrderView> for Answer<'a> {
 
 impl<'a> From<&'a Hold> for ShownHold<'a> {
     fn from(hold: &'a Hold) -> Self {
-        Self { reason: &hold.reason, step: &hold.step, at: time(hold.at) }
+        Self { reason: &hold.reason, step: Some(&hold.step), at: time(hold.at) }
+    }
+}
+
+impl<'a> ParkedAnswer<'a> {
+    pub(crate) fn new(order_id: &'a OrderId, parked: &'a ParkedOrder) -> Self {
+        let hold = ShownHold { reason: &parked.reason, step: None, at: parked.parked_at };
+        Self { order_id, status: HELD, hold }
     }
 }
 
@@ -93,7 +128,22 @@ impl<'a> From<&'a Entry> for ShownEntry<'a> {
 }
 
 fn status(record: &Record) -> &'static str {
-    if record.hold.is_some() { "HELD" } else { record.phase.as_str() }
+    if record.hold.is_some() { HELD } else { record.phase.as_str() }
+}
+
+/// A cancel that met an order at its end is in its history alone.
+fn cancel(view: &OrderView) -> Option<Cancel> {
+    let record = &view.record;
+    let noted = |what: &str| view.history.iter().any(|entry| entry.what == what);
+    let by_cancel = record.cause.as_ref().is_some_and(|cause| cause.class == CauseClass::Cancelled);
+    match record.phase {
+        Phase::Done => (record.cancel || noted("cancel_too_late")).then_some(Cancel::TooLate),
+        Phase::Undone if record.is_final => {
+            (record.cancel || by_cancel || noted("cancelled")).then_some(Cancel::Cancelled)
+        }
+        _ if by_cancel => Some(Cancel::Cancelled),
+        _ => record.cancel.then_some(Cancel::Requested),
+    }
 }
 
 /// A time that nobody writes, beyond the year 9999, is shown as the last one before.

@@ -11,9 +11,9 @@ use axum::{
 };
 use orderfleet_domain::OrderId;
 use orderfleet_runtime::{auth::authenticate, keys::Keys, problem::Problem};
-use orderfleet_storage::{OrderView, Store, StoreError};
+use orderfleet_storage::{OrderView, ParkedOrder, Store, StoreError};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, ParkedAnswer};
 
 const RETRY_AFTER_S: u32 = 1;
 
@@ -51,20 +51,26 @@ async fn get_order(
     let found = find(&api.0, path, &headers).await;
     let answer = found.as_ref().map_or_else(|problem| problem.kind().to_owned(), |_| "found".to_owned());
     metrics::counter!("orderfleet_order_reads_total", "answer" => answer).increment(1);
-    match found {
-        Ok(view) => {
-            let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-            (no_store, Json(Answer::from(&view))).into_response()
-        }
-        Err(problem) => problem.into_response(),
-    }
+    let mut response = match found {
+        Ok((_, Found::Stored(view))) => Json(Answer::from(&*view)).into_response(),
+        Ok((order_id, Found::Parked(parked))) => Json(ParkedAnswer::new(&order_id, &parked)).into_response(),
+        Err(problem) => return problem.into_response(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+enum Found {
+    Stored(Box<OrderView>),
+    /// It waits for a person before it was stored.
+    Parked(ParkedOrder),
 }
 
 async fn find(
     parts: &Parts,
     path: Result<Path<String>, PathRejection>,
     headers: &HeaderMap,
-) -> Result<OrderView, Problem> {
+) -> Result<(OrderId, Found), Problem> {
     let caller = authenticate(&parts.keys, headers)?;
     let Path(text) = path.map_err(|_| not_found())?;
     let order_id: OrderId = text.parse().map_err(|_| not_found())?;
@@ -72,8 +78,14 @@ async fn find(
         return Err(not_found());
     }
     let store = parts.store.get().ok_or_else(unavailable)?;
-    let found = store.find_for_account(&order_id, &caller.account).await;
-    found.map_err(|error| failed(&order_id, &error))?.ok_or_else(not_yet_known)
+    let lookup = async {
+        Ok(match store.find_for_account(&order_id, &caller.account).await? {
+            Some(view) => Some(Found::Stored(Box::new(view))),
+            None => store.find_parked(&order_id, &caller.account).await?.map(Found::Parked),
+        })
+    };
+    let found = lookup.await.map_err(|error| failed(&order_id, &error))?.ok_or_else(not_yet_known)?;
+    Ok((order_id, found))
 }
 
 fn not_found() -> Problem {

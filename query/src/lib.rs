@@ -27,8 +27,10 @@ use crate::api::Api;
 const CHECK_DATABASE_EVERY: Duration = Duration::from_secs(1);
 /// A check may wait for a whole call; without one for so long the process is stuck.
 const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
-/// What a request may take beyond its one call to the database.
+/// What a request may take beyond its calls to the database.
 const REQUEST_SLACK: Duration = Duration::from_secs(1);
+/// The order's document, and without one its dead letters.
+const CALLS_MAX: u32 = 2;
 
 /// Serves until the token is cancelled and requests in flight have been answered.
 ///
@@ -56,7 +58,7 @@ pub async fn run(
 
     let limits = Limits {
         concurrency_max: query.concurrency_max,
-        request_timeout: Duration::from_millis(database.timeout_ms) + REQUEST_SLACK,
+        request_timeout: Duration::from_millis(database.timeout_ms) * CALLS_MAX + REQUEST_SLACK,
     };
     let store = Arc::new(OnceLock::new());
     let api = Api::new(keys, Arc::clone(&store));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::call::{Refusal, Verb};
 use crate::order::Order;
@@ -16,6 +17,8 @@ use crate::rules::{Fault, Rule};
 pub(crate) struct Faults {
     seed: u64,
     state: Mutex<State>,
+    /// Told whenever the rules are replaced, which lets go of the calls that hang under them.
+    replaced: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -32,6 +35,7 @@ struct Armed {
 
 /// A call as the rules see it.
 pub(crate) struct Target<'a> {
+    faults: &'a Faults,
     service: &'static str,
     verb: Verb,
     instance: &'a str,
@@ -45,18 +49,23 @@ pub(crate) struct Target<'a> {
 pub(crate) enum Failure {
     Error,
     Unavailable,
-    Hang,
+    /// Never to be answered. The receiver is told when the rules are replaced.
+    Hang(watch::Receiver<()>),
 }
 
 impl Faults {
     pub(crate) fn new(rules: Vec<Rule>, seed: u64) -> Self {
-        let faults = Self { seed, state: Mutex::default() };
+        let faults = Self { seed, state: Mutex::default(), replaced: watch::Sender::default() };
         faults.replace(rules);
         faults
     }
 
+    /// Puts these rules in place of those in force. Calls that hang are let go, without an answer.
     pub(crate) fn replace(&self, rules: Vec<Rule>) {
-        *self.state() = State { rules: rules.into_iter().map(Armed::new).collect(), calls: HashMap::new() };
+        let mut state = self.state();
+        *state = State { rules: rules.into_iter().map(Armed::new).collect(), calls: HashMap::new() };
+        // Told under the lock under which calls begin to hang, so that none is missed.
+        self.replaced.send_replace(());
     }
 
     pub(crate) fn add(&self, rule: Rule) {
@@ -70,51 +79,14 @@ impl Faults {
 
     /// Takes note of a call before anything is decided about it.
     pub(crate) fn arrive<'a>(
-        &self,
+        &'a self,
         service: &'static str,
         verb: Verb,
         instance: &'a str,
         order: Option<&'a Order>,
     ) -> Target<'a> {
         let nth = self.state().count(service, verb, instance);
-        Target { service, verb, instance, order, nth }
-    }
-
-    /// How long this call waits before it is looked at.
-    pub(crate) fn delay(&self, target: &Target<'_>) -> Option<Duration> {
-        self.fire(target, |fault| match fault {
-            Fault::Latency(delay) => Some(*delay),
-            _ => None,
-        })
-    }
-
-    /// How this call fails before it has an effect, if it does.
-    pub(crate) fn failure(&self, target: &Target<'_>) -> Option<Failure> {
-        self.fire(target, |fault| match fault {
-            Fault::Error => Some(Failure::Error),
-            Fault::Unavailable => Some(Failure::Unavailable),
-            Fault::Hang => Some(Failure::Hang),
-            _ => None,
-        })
-    }
-
-    /// The business refusal scripted for this call. Asked only where the call would have an effect.
-    pub(crate) fn refusal(&self, target: &Target<'_>) -> Option<Refusal> {
-        self.fire(target, |fault| match fault {
-            Fault::Refuse => Some(Refusal::new("refused_by_rule", "a fault rule refuses this call")),
-            Fault::RefuseSku(sku) => target
-                .order?
-                .has_sku(sku)
-                .then(|| Refusal::new("sku_refused", format!("{sku} is refused by a fault rule"))),
-            Fault::RefuseCountry(country) => (target.order?.country() == Some(country))
-                .then(|| Refusal::new("country_refused", format!("{country} is refused by a fault rule"))),
-            _ => None,
-        })
-    }
-
-    /// Whether the answer to this call, which was judged and recorded, never leaves the house.
-    pub(crate) fn loses_reply(&self, target: &Target<'_>) -> bool {
-        self.fire(target, |fault| matches!(fault, Fault::LostReply).then_some(())).is_some()
+        Target { faults: self, service, verb, instance, order, nth }
     }
 
     fn fire<T>(&self, target: &Target<'_>, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
@@ -145,6 +117,59 @@ impl Faults {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while holding the rules")
+    }
+}
+
+impl Target<'_> {
+    /// How long this call waits before it is looked at.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        self.fire(|fault| match fault {
+            Fault::Latency(delay) => Some(*delay),
+            _ => None,
+        })
+    }
+
+    /// How this call fails before it has an effect, if it does.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.fire(|fault| match fault {
+            Fault::Error => Some(Failure::Error),
+            Fault::Unavailable => Some(Failure::Unavailable),
+            Fault::Hang => Some(Failure::Hang(self.faults.replaced.subscribe())),
+            _ => None,
+        })
+    }
+
+    /// The business refusal scripted for this call. Asked only where the call would have an effect.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.fire(|fault| match fault {
+            Fault::Refuse => Some(Refusal::new("refused_by_rule", "a fault rule refuses this call")),
+            Fault::RefuseSku(sku) => self
+                .order?
+                .has_sku(sku)
+                .then(|| Refusal::new("sku_refused", format!("{sku} is refused by a fault rule"))),
+            Fault::RefuseCountry(country) => (self.order?.country() == Some(country))
+                .then(|| Refusal::new("country_refused", format!("{country} is refused by a fault rule"))),
+            _ => None,
+        })
+    }
+
+    /// Whether the service has forgotten that it did this already. Asked only where it did.
+    pub(crate) fn ignores_keys(&self) -> bool {
+        self.fire(|fault| matches!(fault, Fault::IgnoreKeys).then_some(())).is_some()
+    }
+
+    /// Whether the service has forgotten that this was undone. Asked only where it was.
+    pub(crate) fn ignores_tombstones(&self) -> bool {
+        self.fire(|fault| matches!(fault, Fault::IgnoreTombstones).then_some(())).is_some()
+    }
+
+    /// Whether the answer to this call, which was judged and recorded, never leaves the house.
+    pub(crate) fn loses_reply(&self) -> bool {
+        self.fire(|fault| matches!(fault, Fault::LostReply).then_some(())).is_some()
+    }
+
+    fn fire<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        self.faults.fire(self, pick)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fulfilment: creates one shipment per step instance, and cancels it.
+//! Fulfilment: creates a shipment for each do that takes effect, and cancels it.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use crate::call::{Refusal, StepInstance, Verb};
 use crate::order::DoRequest;
 use crate::service::Effects;
 
-/// All shipments ever created, by step instance.
+/// All shipments ever created, by step instance. More than one for an instance is what ignoring keys looks
+/// like.
 #[derive(Default)]
 pub(crate) struct Fulfilment {
-    shipments: BTreeMap<String, Shipment>,
+    shipments: BTreeMap<String, Vec<Shipment>>,
 }
 
 /// A shipment; a cancelled one stays on record.
@@ -45,18 +46,19 @@ impl Fulfilment {
         let is_wanted =
             |shipment: &&Shipment| order_id.is_none_or(|order_id| shipment.instance.order_id == order_id);
         let first = order_id.unwrap_or_default().to_owned();
-        // All instances of an order begin with its id, so the range starts at its first and ends after its last.
+        // All instances of an order begin with its id, so the range starts at its first and ends after its
+        // last.
         self.shipments
             .range(first..)
-            .map(|(_, shipment)| shipment)
-            .take_while(|shipment| shipment.instance.id.starts_with(order_id.unwrap_or_default()))
+            .take_while(|(instance, _)| instance.starts_with(order_id.unwrap_or_default()))
+            .flat_map(|(_, shipments)| shipments)
             .filter(is_wanted)
             .cloned()
             .collect()
     }
 
     fn open(&self) -> impl Iterator<Item = &Shipment> {
-        self.shipments.values().filter(|shipment| shipment.status == Status::Open)
+        self.shipments.values().flatten().filter(|shipment| shipment.status == Status::Open)
     }
 }
 
@@ -71,11 +73,12 @@ impl Effects for Fulfilment {
 
     fn apply(&mut self, instance: &StepInstance, parcel: &Parcel) {
         let shipment = Shipment { instance: instance.clone(), parcel: parcel.clone(), status: Status::Open };
-        self.shipments.insert(instance.id.clone(), shipment);
+        self.shipments.entry(instance.id.clone()).or_default().push(shipment);
     }
 
     fn revert(&mut self, instance: &StepInstance, _: &Parcel) {
-        if let Some(shipment) = self.shipments.get_mut(&instance.id) {
+        let mut shipments = self.shipments.get_mut(&instance.id).into_iter().flatten();
+        if let Some(shipment) = shipments.find(|shipment| shipment.status == Status::Open) {
             shipment.status = Status::Cancelled;
         }
     }
@@ -88,11 +91,12 @@ impl Effects for Fulfilment {
     }
 
     fn totals(&self) -> Map<String, Value> {
+        let all = self.shipments.values().flatten().count();
         let open = self.open().count();
         let items: u64 = self.open().map(|shipment| shipment.parcel.items).sum();
         Map::from_iter([
             ("shipments_open".to_owned(), open.into()),
-            ("shipments_cancelled".to_owned(), (self.shipments.len() - open).into()),
+            ("shipments_cancelled".to_owned(), (all - open).into()),
             ("items_open".to_owned(), items.into()),
         ])
     }

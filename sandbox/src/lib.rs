@@ -1,7 +1,7 @@
 //! Stand-ins for three services that belong to other people: inventory, fulfilment and accounting.
 //!
 //! They follow the contract of `docs/DOWNSTREAM.md`, keep an append-only ledger each, and misbehave on
-//! request. Everything starts with [`Sandbox::start`].
+//! request. Everything starts with [`Sandbox::start`]. Beside them is a TCP fault [`proxy`].
 
 mod accounting;
 mod call;
@@ -12,6 +12,7 @@ mod inventory;
 mod ledger;
 mod options;
 mod order;
+pub mod proxy;
 mod record;
 mod rules;
 mod server;

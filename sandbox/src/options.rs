@@ -21,8 +21,12 @@ inventory, fulfilment, accounting or '*' and FAULT is one of
   latency_ms=N         wait N milliseconds first
   error_rate=0..1      answer 500 for this share of calls, without effect
   unavailable          answer 503, without effect
-  hang                 never answer, without effect (gives up after 10 minutes)
+  hang                 never answer, without effect; the connection is closed after 10 minutes, or when the
+                       rules are cleared or replaced
   lost_reply           have the effect, then close the connection without an answer
+and, to test a checker with, since no caller can put right what such a service does,
+  ignore_keys          forget what was done: every do of a step instance takes effect anew (do only)
+  ignore_tombstones    forget what was undone: a do after an undo takes effect (do only)
 verb defaults to do, share to 1; a rule with times=N fires at most N times. Rules can be read and changed while
 the sandbox runs, as JSON of the same words: GET, PUT, POST and DELETE on /faults.
 

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::call::Verb;
 
 const LATENCY_MS_MAX: u64 = 600_000;
-const FAULT_NAMES: &str =
-    "refuse_sku, refuse_country, refuse, latency_ms, error_rate, lost_reply, hang, unavailable";
+const FAULT_NAMES: &str = "refuse_sku, refuse_country, refuse, latency_ms, error_rate, lost_reply, hang, unavailable, \
+                           ignore_keys, ignore_tombstones";
 
 /// One scripted misbehaviour: which calls it is for, and what happens to them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Unavailable,
     Hang,
     LostReply,
+    IgnoreKeys,
+    IgnoreTombstones,
 }
 
 impl Rule {
@@ -133,6 +135,10 @@ struct RuleFields {
     hang: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     unavailable: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignore_keys: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignore_tombstones: bool,
     /// Written when rules are listed; ignored when read, so that a listing can be sent back as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     fired: Option<u64>,
@@ -172,12 +178,19 @@ impl TryFrom<RuleFields> for Rule {
             "share: leave it out beside error_rate, which is a share already".to_owned()
         })?;
         require(fields.times != Some(0), || "times: must be at least 1".to_owned())?;
-        let reads_the_order = matches!(fault, Fault::RefuseSku(_) | Fault::RefuseCountry(_));
-        require(!reads_the_order || fields.verb == VerbScope::Do, || {
-            "verb: must be do for refuse_sku and refuse_country, since an undo carries no order; use refuse"
-                .to_owned()
-        })?;
+        fault.check_verb(fields.verb)?;
         Ok(Self { fields: RuleFields { fired: None, ..fields }, fault, share })
+    }
+}
+
+impl Fault {
+    fn check_verb(&self, verb: VerbScope) -> Result<(), RuleError> {
+        let reason = match self {
+            Self::RefuseSku(_) | Self::RefuseCountry(_) => "since an undo carries no order; use refuse",
+            Self::IgnoreKeys | Self::IgnoreTombstones => "since only a do takes effect anew",
+            _ => return Ok(()),
+        };
+        require(verb == VerbScope::Do, || format!("verb: must be do for this fault, {reason}"))
     }
 }
 
@@ -192,6 +205,8 @@ impl RuleFields {
             self.lost_reply.then_some(Fault::LostReply),
             self.hang.then_some(Fault::Hang),
             self.unavailable.then_some(Fault::Unavailable),
+            self.ignore_keys.then_some(Fault::IgnoreKeys),
+            self.ignore_tombstones.then_some(Fault::IgnoreTombstones),
         ];
         let mut named = named.into_iter().flatten();
         let fault = named

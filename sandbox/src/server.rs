@@ -88,7 +88,8 @@ fn open<E: Effects>(effects: E, data: Option<&Path>) -> Result<Service<E>, Ledge
     Service::open(effects, ledger.as_deref())
 }
 
-async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
+/// Answers requests until it is told to stop, and then for two more seconds at most.
+pub(crate) async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Call, Refusal, StepInstance, Verb};
+use crate::faults::Target;
 use crate::ledger::{Ledger, LedgerError};
 use crate::order::DoRequest;
 use crate::record::{Counts, Outcome, Record};
@@ -94,24 +95,20 @@ impl<E: Effects> Service<E> {
         Ok(service)
     }
 
-    /// Does a step. `scripted_refusal` is asked only where the call would have an effect.
+    /// Does a step, as far as the fault rules let it.
     pub(crate) fn do_step(
         &mut self,
         call: Call,
         request: &DoRequest,
-        scripted_refusal: impl FnOnce() -> Option<Refusal>,
+        faults: &Target<'_>,
     ) -> Result<Answer, LedgerError> {
-        let outcome = self.decide_do(&call, request, scripted_refusal);
+        let outcome = self.decide_do(&call, request, faults);
         self.record(Verb::Do, call, outcome)
     }
 
     /// Undoes a step, or leaves a tombstone where there is nothing to undo yet.
-    pub(crate) fn undo_step(
-        &mut self,
-        call: Call,
-        scripted_refusal: impl FnOnce() -> Option<Refusal>,
-    ) -> Result<Answer, LedgerError> {
-        let outcome = self.decide_undo(&call, scripted_refusal);
+    pub(crate) fn undo_step(&mut self, call: Call, faults: &Target<'_>) -> Result<Answer, LedgerError> {
+        let outcome = self.decide_undo(&call, faults);
         self.record(Verb::Undo, call, outcome)
     }
 
@@ -144,34 +141,28 @@ impl<E: Effects> Service<E> {
         summary
     }
 
-    fn decide_do(
-        &self,
-        call: &Call,
-        request: &DoRequest,
-        scripted_refusal: impl FnOnce() -> Option<Refusal>,
-    ) -> Outcome<E::Amounts> {
+    fn decide_do(&self, call: &Call, request: &DoRequest, faults: &Target<'_>) -> Outcome<E::Amounts> {
         let entry = self.instances.get(&call.instance.id);
         if let Some(highest) = entry.and_then(|entry| entry.newer_fence(call.fence)) {
             return Outcome::StaleFence { highest };
         }
         match entry.map(|entry| &entry.state) {
-            Some(State::Undone { .. }) => Outcome::Cancelled,
-            Some(State::Done { key, .. }) if *key == call.key => Outcome::Repeat,
-            Some(State::Done { .. }) => Outcome::KeyMismatch,
-            None | Some(State::None | State::Refused) => {
-                match scripted_refusal().map_or_else(|| self.effects.judge(request), Err) {
-                    Ok(amounts) => Outcome::Effect { amounts },
-                    Err(refused) => Outcome::Refused { refused },
+            Some(State::Undone { .. }) if !faults.ignores_tombstones() => Outcome::Cancelled,
+            Some(State::Done { key, .. }) if !faults.ignores_keys() => {
+                if *key == call.key {
+                    Outcome::Repeat
+                } else {
+                    Outcome::KeyMismatch
                 }
             }
+            _ => match faults.refusal().map_or_else(|| self.effects.judge(request), Err) {
+                Ok(amounts) => Outcome::Effect { amounts },
+                Err(refused) => Outcome::Refused { refused },
+            },
         }
     }
 
-    fn decide_undo(
-        &self,
-        call: &Call,
-        scripted_refusal: impl FnOnce() -> Option<Refusal>,
-    ) -> Outcome<E::Amounts> {
+    fn decide_undo(&self, call: &Call, faults: &Target<'_>) -> Outcome<E::Amounts> {
         let entry = self.instances.get(&call.instance.id);
         if let Some(highest) = entry.and_then(|entry| entry.newer_fence(call.fence)) {
             return Outcome::StaleFence { highest };
@@ -179,7 +170,7 @@ impl<E: Effects> Service<E> {
         if let Some(State::Undone { .. }) = entry.map(|entry| &entry.state) {
             return Outcome::Repeat;
         }
-        match (scripted_refusal(), entry.map(|entry| &entry.state)) {
+        match (faults.refusal(), entry.map(|entry| &entry.state)) {
             (Some(refused), _) => Outcome::Refused { refused },
             (None, Some(State::Done { amounts, .. })) => Outcome::Effect { amounts: amounts.clone() },
             (None, _) => Outcome::Tombstone,
@@ -214,7 +205,10 @@ impl<E: Effects> Service<E> {
                 entry.state = State::Undone { amounts: Some(amounts.clone()) };
             }
             (Verb::Undo, Outcome::Tombstone) => entry.state = State::Undone { amounts: None },
-            (Verb::Do, Outcome::Refused { .. }) => entry.state = State::Refused,
+            // A service that ignores keys may refuse what it did before; that stays done.
+            (Verb::Do, Outcome::Refused { .. }) if matches!(entry.state, State::None) => {
+                entry.state = State::Refused;
+            }
             _ => {}
         }
     }

@@ -90,8 +90,12 @@ async fn a_service_that_is_unavailable_for_a_while_is_waited_for() {
         ids.push(fleet.client.accept(&format!("k{n}"), &order()).await);
     }
     for id in &ids {
-        let charged = |order: &Value| order["steps"][1]["attempts"].as_u64() >= Some(1);
-        fleet.client.until_order(id, "waits", charged).await;
+        // Charged, or, once the circuit is open, not even sent.
+        let waits = |order: &Value| {
+            let history = order["history"].as_array().cloned().unwrap_or_default();
+            history.iter().any(|entry| entry["what"] == "attempt_failed" || entry["what"] == "not_sent")
+        };
+        fleet.client.until_order(id, "waits", waits).await;
     }
     fleet.sandbox.heal().await;
     fleet.client.until_done(&ids).await;

@@ -3,13 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a broken expectation is a failed test")]
 
 mod broker;
+mod cancelling;
+mod case;
+mod checker;
 mod compensation;
 mod completion;
+mod crash_points;
 mod downstream;
 mod idempotency;
 mod intake;
 mod load;
+mod park;
 mod poison;
 mod privacy;
 mod reading;
+mod scenarios;
 mod workers;

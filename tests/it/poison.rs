@@ -8,7 +8,7 @@ const QUEUE: &str = "orders.new.0";
 const POISON: &str = "orders.dead.poison";
 
 /// A message body as a producer publishes it.
-fn command(key: &str) -> String {
+pub(crate) fn command(key: &str) -> String {
     let order: Order = serde_json::from_value(order()).unwrap();
     let account = "demo".parse().unwrap();
     let command = Command {
@@ -22,7 +22,7 @@ fn command(key: &str) -> String {
 }
 
 /// Bytes that look random and are the same in every run.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let step = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -7,8 +7,9 @@ use lapin::{
     message::Delivery,
     options::{
         BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
     },
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use orderfleet_messaging::Topology;
 
@@ -18,7 +19,7 @@ use crate::{SERVICES, until, until_equal};
 #[derive(Debug)]
 pub struct Broker {
     // Closed when dropped.
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
     prefix: String,
 }
@@ -45,10 +46,14 @@ pub struct Tap {
 
 impl Broker {
     pub(crate) async fn connect(url: &str, prefix: &str) -> Self {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions { nowait: false }).await.unwrap();
-        Self { _connection: connection, channel, prefix: prefix.to_owned() }
+        Self::try_connect(url, prefix).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(url: &str, prefix: &str) -> lapin::Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
+        Ok(Self { connection, channel, prefix: prefix.to_owned() })
     }
 
     /// Ready messages in a queue.
@@ -105,6 +110,60 @@ impl Broker {
         take_all(&self.channel, &format!("{}{queue}", self.prefix)).await
     }
 
+    /// Declares a durable queue and binds it to an exchange: it outlives this connection and a restart of the broker.
+    ///
+    /// # Panics
+    /// When there is no such exchange.
+    pub async fn keep(&self, queue: &str, exchange: &str, routing_key: &str) {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let name = format!("{}{queue}", self.prefix);
+        let declared =
+            self.channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments);
+        declared.await.unwrap();
+        self.bind(queue, exchange, routing_key).await;
+    }
+
+    /// Deletes a queue of [`Broker::keep`] with what is in it.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn remove(&self, queue: &str) {
+        let options = QueueDeleteOptions { if_unused: false, if_empty: false, nowait: false };
+        let name = format!("{}{queue}", self.prefix);
+        self.channel.queue_delete(name.as_str().into(), options).await.unwrap();
+    }
+
+    /// Binds a queue to an exchange; a second call changes nothing.
+    ///
+    /// # Panics
+    /// When one of the two is missing.
+    pub async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        let (queue, exchange) = (format!("{}{queue}", self.prefix), format!("{}{exchange}", self.prefix));
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        let options = QueueBindOptions { nowait: false };
+        let bound =
+            self.channel.queue_bind(queue, exchange, routing_key.into(), options, FieldTable::default());
+        bound.await.unwrap();
+    }
+
+    /// Takes a binding away; a second call changes nothing.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn unbind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        let (queue, exchange) = (format!("{}{queue}", self.prefix), format!("{}{exchange}", self.prefix));
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        let unbound = self.channel.queue_unbind(queue, exchange, routing_key.into(), FieldTable::default());
+        unbound.await.unwrap();
+    }
+
+    /// Whether the connection is still there.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Binds a queue of its own to an exchange.
     ///
     /// # Panics
@@ -158,7 +217,7 @@ async fn take_all(channel: &Channel, queue: &str) -> Vec<Message> {
 
 fn message(delivery: &Delivery) -> Message {
     let headers = delivery.properties.headers().clone().unwrap_or_default();
-    let text = |(name, value): (&lapin::types::ShortString, &lapin::types::AMQPValue)| {
+    let text = |(name, value): (&lapin::types::ShortString, &AMQPValue)| {
         let text = String::from_utf8_lossy(value.as_long_string()?.as_bytes()).into_owned();
         Some((name.to_string(), text))
     };

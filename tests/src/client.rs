@@ -101,6 +101,24 @@ impl Client {
         answer.json()["order_id"].as_str().unwrap().to_owned()
     }
 
+    /// Asks the first producer to cancel an order.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn try_cancel(&self, id: &str) -> reqwest::Result<Answer> {
+        let path = format!("/v1/orders/{id}/cancel");
+        let request = self.request_path(reqwest::Method::POST, &path).bearer_auth(&self.key);
+        Answer::read(request.send().await?).await
+    }
+
+    /// As [`Client::try_cancel`].
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn cancel(&self, id: &str) -> Answer {
+        self.try_cancel(id).await.unwrap()
+    }
+
     /// Reads an order.
     ///
     /// # Panics

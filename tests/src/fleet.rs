@@ -1,15 +1,19 @@
 //! A fleet of its own for one test: sandbox, query service, producers and workers on names nobody else uses.
 
+mod crashing;
+mod harming;
+
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
+use futures_util::TryStreamExt as _;
 use mongodb::{
     Collection,
     bson::{Document, doc},
@@ -69,13 +73,14 @@ impl Fleet {
         let services = Services::from_env_or_start().await.unwrap();
         let folder = TempFolder::new().unwrap();
         let amqp_url = plan.amqp_url.clone().unwrap_or_else(|| services.amqp_url().to_owned());
-        let mongodb_uri = services.mongodb_uri().to_owned();
+        let mongodb_uri = plan.mongodb_uri.clone().unwrap_or_else(|| services.mongodb_uri().to_owned());
         let prefix = format!("it-{}-{number}.", process::id());
         let database = format!("it_{}_{number}", process::id());
         let keys_file = folder.path().join("keys.toml");
         let [key, foreign_key] = ["demo", "other"].map(|who| keys::create(&keys_file, who, "eu1").unwrap());
 
-        let (sandbox_member, sandbox_url) = start_sandbox(folder.path(), "sandbox", "127.0.0.1:0").await;
+        let (sandbox_member, sandbox_url) =
+            start_sandbox(folder.path(), "sandbox", &["--listen", "127.0.0.1:0"]).await;
         let settings = folder.path().join("orderfleet.toml");
         let text = plan.settings(&Surroundings {
             amqp_url: &amqp_url,
@@ -153,12 +158,16 @@ impl Fleet {
     }
 
     fn service(&self, name: &str, program: &str, sets: &[String]) -> Member {
+        Member::start(self.folder.path(), name, &self.command(program, sets))
+    }
+
+    fn command(&self, program: &str, sets: &[String]) -> Command {
         let mut command = member::command(program);
         command.arg("--config").arg(self.folder.path().join("orderfleet.toml"));
         for set in sets {
             command.args(["--set", set]);
         }
-        Member::start(self.folder.path(), name, &command)
+        command
     }
 
     async fn until_ready(&self, url: &str) {
@@ -171,12 +180,24 @@ impl Fleet {
         .await;
     }
 
+    /// Starts one more worker and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_worker(&mut self) {
+        let mut worker = self.service(&format!("worker-{}", self.workers.len()), WORKER, &[]);
+        let admin = format!("http://{}", worker.addresses().await.admin);
+        self.workers.push(worker);
+        self.until_ready(&format!("{admin}/readyz")).await;
+        self.worker_admins.push(admin);
+    }
+
     /// Starts one more sandbox, at an address of the test's choice.
     ///
     /// # Panics
     /// When it cannot listen there.
     pub async fn start_another_sandbox(&mut self, address: &str) -> Sandbox {
-        let (member, url) = start_sandbox(self.folder.path(), "sandbox-2", address).await;
+        let (member, url) = start_sandbox(self.folder.path(), "sandbox-2", &["--listen", address]).await;
         self.others.push(member);
         Sandbox { http: self.sandbox.http.clone(), url }
     }
@@ -281,9 +302,31 @@ impl Fleet {
         }
     }
 
+    /// The dead letters in the database, by their ids.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn dead_letters(&self) -> BTreeMap<String, Document> {
+        let letters = self.collection("dead_letters").await.find(doc! {}).await.unwrap();
+        let letters: Vec<Document> = letters.try_collect().await.unwrap();
+        letters.into_iter().map(|letter| (letter.get_str("_id").unwrap().to_owned(), letter)).collect()
+    }
+
     async fn orders(&self) -> Collection<Document> {
+        self.collection("orders").await
+    }
+
+    async fn collection(&self, name: &str) -> Collection<Document> {
+        self.mongodb().await.collection(name)
+    }
+
+    /// The fleet's database.
+    ///
+    /// # Panics
+    /// When its address cannot be read.
+    pub async fn mongodb(&self) -> mongodb::Database {
         let client = mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap();
-        client.database(&self.database).collection("orders")
+        client.database(&self.database)
     }
 }
 
@@ -305,9 +348,10 @@ impl Drop for Fleet {
     }
 }
 
-async fn start_sandbox(folder: &Path, name: &str, address: &str) -> (Member, String) {
+/// Starts a sandbox with these flags; returns its base address too.
+pub(crate) async fn start_sandbox(folder: &Path, name: &str, flags: &[&str]) -> (Member, String) {
     let mut command = member::command(SANDBOX);
-    command.args(["--listen", address]);
+    command.args(flags);
     let mut sandbox = Member::start(folder, name, &command);
     let url = sandbox
         .logged("where it listens", |line| line.split_once(LISTENS).map(|(_, url)| url.trim().to_owned()))

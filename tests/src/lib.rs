@@ -6,12 +6,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
 
 mod broker;
+pub mod chaos;
 mod cleanup;
 mod client;
 mod fleet;
 mod member;
 mod orders;
 mod plan;
+mod proc;
 mod sandbox;
 mod until;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use orderfleet_native::{Launch, Process, last_lines};
+use orderfleet_native::{Launch, Process, Signal, last_lines};
 use serde_json::Value;
 
 use crate::until;
@@ -30,26 +30,32 @@ pub(crate) struct Addresses {
     pub(crate) admin: SocketAddr,
 }
 
-/// The path of one of the workspace's programs, of the same build as this test.
+/// The path of one of the workspace's programs, of the same build as the running one.
 ///
 /// # Panics
 /// When it has not been built: Cargo builds a package's own programs for its tests, not those of others.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let folder = test.parent().and_then(Path::parent).unwrap();
-    let path = folder.join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing; build it with: cargo build --workspace (and the same --profile)",
-        path.display()
-    );
-    path
+    // Programs are beside each other; Cargo puts tests one folder below.
+    let own = env::current_exe().unwrap();
+    let places = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "{name} is missing beside {}; build it with: cargo build --workspace (and the same --profile)",
+            own.display()
+        )
+    })
 }
 
 /// A command that knows nothing of the settings in this process's environment.
 pub(crate) fn command(name: &str) -> Command {
-    let mut command = Command::new(program(name));
+    command_of(&program(name))
+}
+
+/// As [`command`], for a program that is somewhere else.
+pub(crate) fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (variable, _) in env::vars_os() {
         if variable.to_string_lossy().starts_with("ORDERFLEET_") {
             command.env_remove(variable);
@@ -97,12 +103,30 @@ impl Member {
         self.process.stop(STOP_GRACE).await.unwrap().code()
     }
 
+    /// Sends a signal, and does not wait for what comes of it.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// SIGKILL, as in a crash.
     ///
     /// # Panics
     /// When the operating system cannot say whether it has ended.
     pub async fn kill(&mut self) {
         self.process.kill().await.unwrap();
+    }
+
+    /// Waits until it has ended by itself; returns the exit code, 137 for one that was ended by SIGKILL.
+    ///
+    /// # Panics
+    /// When it has not by the deadline.
+    pub async fn ended(&mut self, what: &str) -> Option<i32> {
+        let what = format!("{} {what}", self.name());
+        until(&what, async || match self.process.exited().unwrap() {
+            Some(status) => Ok(status.code()),
+            None => Err(self.last_lines()),
+        })
+        .await
     }
 
     /// Waits for a line of its log.
@@ -133,7 +157,9 @@ impl Member {
         .await
     }
 
-    pub(crate) fn last_lines(&self) -> String {
+    /// The end of its log.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
         last_lines(self.process.log(), LOG_LINES_SHOWN)
     }
 }

@@ -9,19 +9,35 @@ pub struct Plan {
     pub producers: usize,
     /// How many workers. Default 1.
     pub workers: usize,
+    /// What the workers do. By default all but `park`, so that dead letters stay in their queues.
+    pub roles: &'static [&'static str],
     /// Lines of TOML for every step, such as `timeout_ms = 300`.
     pub steps: &'static str,
     /// Another base URL for the step `fulfilment` than the sandbox's.
     pub fulfilment_url: Option<String>,
     /// Another broker than the one all tests share.
     pub amqp_url: Option<String>,
+    /// Another database than the one all tests share.
+    pub mongodb_uri: Option<String>,
+    /// Lines of TOML for `[database]`, such as `timeout_ms = 1_500`.
+    pub database: &'static str,
     /// What the services log besides warnings. They say at `info` where they listen.
     pub level: &'static str,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { producers: 1, workers: 1, steps: "", fulfilment_url: None, amqp_url: None, level: "info" }
+        Self {
+            producers: 1,
+            workers: 1,
+            roles: &["forward", "compensate", "sweep"],
+            steps: "",
+            fulfilment_url: None,
+            amqp_url: None,
+            mongodb_uri: None,
+            database: "",
+            level: "info",
+        }
     }
 }
 
@@ -36,18 +52,21 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Plan {
+    /// Everything that a worker can do.
+    pub const ALL_ROLES: &[&str] = &["forward", "compensate", "sweep", "park"];
+
     /// The settings file. A short lease and frequent sweeps, so that whatever waits for them waits a few seconds only.
     pub(crate) fn settings(&self, around: &Surroundings<'_>) -> String {
         let Surroundings { amqp_url, mongodb_uri, prefix, database, .. } = around;
         let keys_file = around.keys_file.display();
-        let level = self.level;
+        let (level, roles, database_lines) = (self.level, self.roles, self.database);
         let mut text = format!(
             "[broker]\nurl = '{amqp_url}'\nprefix = '{prefix}'\n\
-             [database]\nuri = '{mongodb_uri}'\nname = '{database}'\n\
+             [database]\nuri = '{mongodb_uri}'\nname = '{database}'\n{database_lines}\n\
              [telemetry]\nformat = 'json'\n\
              log = 'warn,orderfleet_producer={level},orderfleet_worker={level},orderfleet_query={level}'\n\
              [producer]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n\
-             [worker]\nadmin_listen = '127.0.0.1:0'\nlease_s = 5\nsweep_every_s = 1\n\
+             [worker]\nadmin_listen = '127.0.0.1:0'\nlease_s = 5\nsweep_every_s = 1\nroles = {roles:?}\n\
              [query]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n"
         );
         for step in crate::SERVICES {

@@ -1,33 +1,37 @@
-//! Calls to the shop's services, and what their answers mean (docs/DOWNSTREAM.md).
+//! Calls to the shop's services (docs/DOWNSTREAM.md), each kept from harming the others.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use orderfleet_domain::{
     AccountId, Order, OrderId, StepName,
-    saga::{CallOutcome, Millis, Policy, Record, StepSettings, Verb, step_instance, step_key},
+    saga::{CallOutcome, Policy, Record, StepSettings, Verb, step_instance, step_key},
 };
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
-    redirect,
+use reqwest::{Client, redirect};
+use serde::Serialize;
+
+use crate::{
+    answer::classify,
+    breaker::{Breaker, Sign},
+    bulkhead::Bulkhead,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Largest answer that is read; more is an unknown outcome.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Largest result kept in the order's document.
-const RESULT_BYTES_MAX: usize = 1_024;
-const TEXT_CHARS_MAX: usize = 200;
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// One HTTP client for all services, with a connection pool per host.
+/// One HTTP client for all services, with a connection pool per host; a bulkhead and a circuit breaker per step.
 #[derive(Debug)]
 pub(crate) struct Downstreams {
     client: Client,
-    steps: BTreeMap<StepName, StepSettings>,
+    steps: BTreeMap<StepName, Downstream>,
+}
+
+/// The service of one step.
+#[derive(Debug)]
+struct Downstream {
+    settings: StepSettings,
+    bulkhead: Bulkhead,
+    breaker: Breaker,
 }
 
 /// One call.
@@ -53,29 +57,9 @@ struct DoBody<'a> {
     order: &'a Order,
 }
 
-#[derive(Deserialize)]
-struct Success<'a> {
-    #[serde(borrow)]
-    result: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    refused: Option<Refused>,
-    #[serde(default)]
-    cancelled: bool,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
 impl Downstreams {
-    pub(crate) fn new(policy: &Policy) -> anyhow::Result<Self> {
+    /// The services of a worker that works on so many orders at once.
+    pub(crate) fn new(policy: &Policy, worker_concurrency: u16) -> anyhow::Result<Self> {
         let mut builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -86,16 +70,32 @@ impl Downstreams {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().context("cannot make an HTTP client for the steps")?;
-        let steps = policy.steps().iter().map(|step| (step.name.clone(), step.clone())).collect();
+        let downstream = |settings: &StepSettings| Downstream {
+            bulkhead: Bulkhead::new(settings.concurrency.unwrap_or(most_of(worker_concurrency)).into()),
+            breaker: Breaker::new(&settings.name, settings.breaker_failures),
+            settings: settings.clone(),
+        };
+        let steps = policy.steps().iter().map(|step| (step.name.clone(), downstream(step))).collect();
         Ok(Self { client, steps })
     }
 
-    /// Calls a step's service once. Never fails: whatever happens is an outcome.
+    /// Calls a step's service once, unless its bulkhead is full or its circuit open. Never fails: whatever happens is an
+    /// outcome.
     pub(crate) async fn call(&self, call: &Call<'_>) -> CallOutcome {
-        let Some(settings) = self.steps.get(call.step) else {
-            let what = format!("step {} is not in this worker's settings", call.step);
-            return CallOutcome::NotSent { what };
+        let not_sent = |what: &str| CallOutcome::NotSent { what: what.into() };
+        let Some(downstream) = self.steps.get(call.step) else {
+            return not_sent(&format!("step {} is not in this worker's settings", call.step));
         };
+        let Some(_place) = downstream.bulkhead.enter().await else {
+            return not_sent("too many calls are in flight");
+        };
+        let Some(admitted) = downstream.breaker.admit() else { return not_sent("the circuit is open") };
+        let (outcome, sign) = self.send(&downstream.settings, call).await;
+        admitted.tell(sign);
+        outcome
+    }
+
+    async fn send(&self, settings: &StepSettings, call: &Call<'_>) -> (CallOutcome, Sign) {
         let instance = step_instance(call.order_id, call.record.generation, call.step);
         let url = format!("{}/{instance}", settings.url.trim_end_matches('/'));
         let mut request = match call.verb {
@@ -116,147 +116,179 @@ impl Downstreams {
             .header("Orderfleet-Fence", call.record.epoch)
             .timeout(Duration::from_millis(settings.timeout_ms));
         match request.send().await {
-            Ok(response) => classify(response).await,
+            Ok(response) => {
+                let outcome = classify(response).await;
+                let sign = sign_of_answer(&outcome);
+                (outcome, sign)
+            }
             Err(error) => failed(&error),
         }
     }
 }
 
+/// Three quarters: a service that hangs leaves a quarter of the worker to others, and one that is merely the slowest of
+/// several loses next to nothing.
+fn most_of(concurrency: u16) -> u16 {
+    concurrency - concurrency / 4
+}
+
 /// A request without an answer. Only where no connection was made is it sure that nothing happened.
-fn failed(error: &reqwest::Error) -> CallOutcome {
+fn failed(error: &reqwest::Error) -> (CallOutcome, Sign) {
+    let not_sent = |what: &str| CallOutcome::NotSent { what: what.into() };
+    if error.is_builder() {
+        return (not_sent("bad address"), Sign::Misconfigured);
+    }
+    if error.is_connect() {
+        return (not_sent("no connection"), Sign::Failed);
+    }
     let what = if error.is_timeout() { "timeout" } else { "connection lost" };
-    if error.is_builder() || error.is_connect() {
-        return CallOutcome::NotSent {
-            what: if error.is_builder() { "bad address" } else { "no connection" }.into(),
-        };
+    (CallOutcome::Unknown { what: what.into(), retry_after: None }, Sign::Failed)
+}
+
+/// What an answer tells of the service. One that says that nothing was done says that we asked in the wrong place.
+fn sign_of_answer(outcome: &CallOutcome) -> Sign {
+    match outcome {
+        CallOutcome::Success { .. } | CallOutcome::Refused { .. } | CallOutcome::Cancelled => Sign::Answered,
+        CallOutcome::Unknown { .. } => Sign::Failed,
+        CallOutcome::NotSent { .. } => Sign::Misconfigured,
     }
-    CallOutcome::Unknown { what: what.into(), retry_after: None }
-}
-
-async fn classify(response: Response) -> CallOutcome {
-    let status = response.status();
-    let retry_after = retry_after(response.headers());
-    let body = match read(response).await {
-        Ok(body) => body,
-        Err(what) => return CallOutcome::Unknown { what: format!("{status}, {what}"), retry_after },
-    };
-    let unknown = |what: String| CallOutcome::Unknown { what, retry_after };
-    match status {
-        status if status.is_success() => match serde_json::from_slice::<Success<'_>>(&body) {
-            Ok(success) if success.result.get().starts_with('{') => {
-                CallOutcome::Success { result: kept_result(success.result.get()) }
-            }
-            _ => unknown(format!("{status} without a result")),
-        },
-        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-            match serde_json::from_slice::<Refusal>(&body) {
-                Ok(Refusal { refused: Some(refused), .. }) => {
-                    CallOutcome::Refused { code: short(&refused.code), message: short(&refused.message) }
-                }
-                Ok(Refusal { cancelled: true, .. }) if status == StatusCode::CONFLICT => {
-                    CallOutcome::Cancelled
-                }
-                _ => unknown(format!("{status} without a refusal")),
-            }
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-            CallOutcome::NotSent { what: format!("{status}: wrong address or credentials") }
-        }
-        status => unknown(status.to_string()),
-    }
-}
-
-async fn read(mut response: Response) -> Result<Vec<u8>, &'static str> {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err("the answer is too large"),
-            Ok(None) => return Ok(body),
-            Err(_) => return Err("the answer was cut off"),
-        }
-    }
-}
-
-/// Seconds only; a date would need the downstream's clock to be right.
-fn retry_after(headers: &HeaderMap) -> Option<Millis> {
-    let seconds: u32 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Millis::from(seconds) * 1_000)
-}
-
-fn kept_result(result: &str) -> String {
-    if result.len() <= RESULT_BYTES_MAX {
-        result.to_owned()
-    } else {
-        format!("{{\"omitted_bytes\":{}}}", result.len())
-    }
-}
-
-/// Foreign text for documents and terminals: short, without control characters.
-fn short(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::SocketAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use axum::{Router, extract::Path, http::StatusCode, routing::any};
+    use orderfleet_domain::{
+        Fingerprint,
+        saga::{Nonce, WorkerId},
+    };
+    use tokio::{net::TcpListener, task::JoinSet};
+
     use super::*;
 
-    async fn outcome(status: u16, body: &str, retry_after: Option<&str>) -> CallOutcome {
-        let mut response = axum::http::Response::builder().status(status);
-        if let Some(seconds) = retry_after {
-            response = response.header("retry-after", seconds);
+    const DONE: (StatusCode, &str) = (StatusCode::OK, r#"{"result":{}}"#);
+
+    /// A shop whose services `good`, `bad`, `wrong` and `hanging` behave as they are called, and how often it was called.
+    #[derive(Debug, Clone, Default)]
+    struct Shop {
+        calls: Arc<AtomicU32>,
+    }
+
+    impl Shop {
+        async fn open(&self) -> SocketAddr {
+            let shop = self.clone();
+            let answer = move |Path((service, _instance)): Path<(String, String)>| async move {
+                shop.calls.fetch_add(1, Ordering::Relaxed);
+                match service.as_str() {
+                    "good" => DONE,
+                    "bad" => (StatusCode::SERVICE_UNAVAILABLE, ""),
+                    "wrong" => (StatusCode::NOT_FOUND, ""),
+                    _ => std::future::pending().await,
+                }
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let routes = Router::new().route("/{service}/{instance}", any(answer));
+            tokio::spawn(async move { axum::serve(listener, routes).await });
+            address
         }
-        classify(Response::from(response.body(body.to_owned()).unwrap())).await
+    }
+
+    fn downstreams(address: SocketAddr, worker_concurrency: u16) -> Downstreams {
+        let step = |name: &str| StepSettings {
+            name: name.parse().unwrap(),
+            url: format!("http://{address}/{name}"),
+            timeout_ms: 2_000,
+            breaker_failures: 3,
+            ..StepSettings::defaults().swap_remove(0)
+        };
+        let policy = Policy::new(["good", "bad", "wrong", "hanging"].map(step).to_vec(), 1).unwrap();
+        Downstreams::new(&policy, worker_concurrency).unwrap()
+    }
+
+    async fn call(downstreams: &Downstreams, step: &str, verb: Verb) -> CallOutcome {
+        let account: AccountId = "demo".parse().unwrap();
+        let order_id = OrderId::derive(&"eu1".parse().unwrap(), &account, &"k".parse().unwrap());
+        let order = serde_json::from_value(serde_json::json!({
+            "channel": "retail", "currency": "GBP", "payment_ref": "p", "ship_to": {},
+            "lines": [{"sku": "s", "quantity": 1, "unit_price": "1.00"}],
+        }))
+        .unwrap();
+        let fp: Fingerprint = format!("01{}", "0".repeat(64)).parse().unwrap();
+        let step: StepName = step.parse().unwrap();
+        let record = Record::first(fp, vec![step.clone()], WorkerId("w".into()), 0, Nonce(1));
+        let (order, record) = (&order, &record);
+        let call = Call {
+            order_id: &order_id,
+            account: &account,
+            order,
+            record,
+            step: &step,
+            verb,
+            traceparent: None,
+        };
+        downstreams.call(&call).await
+    }
+
+    fn is_not_sent(outcome: &CallOutcome, why: &str) -> bool {
+        matches!(outcome, CallOutcome::NotSent { what } if what.contains(why))
     }
 
     #[tokio::test]
-    async fn answers_mean_what_the_contract_says() {
-        let refused = r#"{"refused":{"code":"out_of_stock","message":"none\nleft"}}"#;
-        let no = CallOutcome::Refused { code: "out_of_stock".into(), message: "none left".into() };
-        assert_eq!(outcome(422, refused, None).await, no);
-        assert_eq!(outcome(409, refused, None).await, no);
-        assert_eq!(outcome(409, r#"{"cancelled":true}"#, None).await, CallOutcome::Cancelled);
-        let done = CallOutcome::Success { result: r#"{"id":1}"#.into() };
-        assert_eq!(outcome(200, r#"{"result":{"id":1}}"#, None).await, done);
-        for status in [401, 403, 404] {
-            assert!(matches!(outcome(status, "", None).await, CallOutcome::NotSent { .. }), "{status}");
+    async fn a_service_that_keeps_failing_is_left_alone_and_the_others_are_not() {
+        let shop = Shop::default();
+        let downstreams = downstreams(shop.open().await, 4);
+        for verb in [Verb::Do, Verb::Undo, Verb::Do] {
+            assert!(matches!(call(&downstreams, "bad", verb).await, CallOutcome::Unknown { .. }));
         }
-        let unknown = [
-            (200, ""),
-            (200, "{}"),
-            (200, r#"{"result":"text"}"#),
-            (409, r#"{"stale_fence":7}"#),
-            (422, r#"{"cancelled":true}"#),
-            (422, "no"),
-            (400, refused),
-            (408, ""),
-            (425, ""),
-            (500, refused),
-            (302, ""),
-        ];
-        for (status, body) in unknown {
-            assert!(
-                matches!(outcome(status, body, None).await, CallOutcome::Unknown { .. }),
-                "{status} {body}"
-            );
+        for verb in [Verb::Do, Verb::Undo] {
+            assert!(is_not_sent(&call(&downstreams, "bad", verb).await, "circuit"));
         }
+        assert_eq!(shop.calls.load(Ordering::Relaxed), 3);
+        assert!(matches!(call(&downstreams, "good", Verb::Do).await, CallOutcome::Success { .. }));
     }
 
     #[tokio::test]
-    async fn a_downstream_may_ask_to_be_left_alone() {
-        let CallOutcome::Unknown { retry_after, .. } = outcome(429, "", Some("7")).await else {
-            panic!("known")
-        };
-        assert_eq!(retry_after, Some(7_000));
-        let CallOutcome::Unknown { retry_after, .. } = outcome(503, "", Some("soon")).await else {
-            panic!("known")
-        };
-        assert_eq!(retry_after, None);
+    async fn a_wrong_address_is_called_once() {
+        let shop = Shop::default();
+        let downstreams = downstreams(shop.open().await, 4);
+        assert!(is_not_sent(&call(&downstreams, "wrong", Verb::Do).await, "404"));
+        assert!(is_not_sent(&call(&downstreams, "wrong", Verb::Do).await, "circuit"));
+        assert_eq!(shop.calls.load(Ordering::Relaxed), 1);
     }
 
-    #[test]
-    fn large_results_are_left_out_and_stay_json() {
-        let large = format!("{{\"x\":\"{}\"}}", "y".repeat(RESULT_BYTES_MAX));
-        assert!(serde_json::from_str::<serde_json::Value>(&kept_result(&large)).is_ok());
+    #[tokio::test]
+    async fn no_connection_opens_the_circuit_like_any_failure() {
+        let nobody = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let downstreams = downstreams(nobody, 4);
+        for _ in 0..3 {
+            assert!(is_not_sent(&call(&downstreams, "good", Verb::Do).await, "no connection"));
+        }
+        assert!(is_not_sent(&call(&downstreams, "good", Verb::Do).await, "circuit"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_hangs_occupies_three_quarters_of_a_worker_at_most() {
+        let shop = Shop::default();
+        let downstreams = Arc::new(downstreams(shop.open().await, 8));
+        let calls: JoinSet<_> = (0..8)
+            .map(|_| {
+                let downstreams = Arc::clone(&downstreams);
+                async move { call(&downstreams, "hanging", Verb::Do).await }
+            })
+            .collect();
+        let outcomes = calls.join_all().await;
+        assert_eq!(shop.calls.load(Ordering::Relaxed), 6);
+        assert_eq!(outcomes.iter().filter(|outcome| is_not_sent(outcome, "in flight")).count(), 2);
     }
 }

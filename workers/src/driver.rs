@@ -7,19 +7,21 @@ use std::{
 
 use jiff::Timestamp;
 use orderfleet_domain::{
-    Command, CommandKind, DecodeError, Order,
+    Command, CommandKind, DecodeError, Order, OrderId,
     saga::{
-        CallOutcome, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Moment, Nonce, Phase,
-        Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
+        CallOutcome, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment, Nonce,
+        Phase, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
-use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, Publisher};
+use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
+use orderfleet_runtime::crash;
 use orderfleet_storage::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     downstream::{Call, Downstreams},
     messages::message,
+    panics::{self, caught},
     record_since,
 };
 
@@ -67,19 +69,41 @@ impl Driver {
         let in_flight = metrics::gauge!("orderfleet_deliveries_in_flight");
         in_flight.increment(1);
         let lane = lane_label(&delivery);
-        let ending = match Command::decode(&delivery.body) {
-            Ok(command) => self.work(&delivery, command).await,
+        let ending = match caught(self.decode_and_work(&delivery)).await {
+            Ok(ending) => ending.as_str(),
+            Err(place) => {
+                self.answer_for_panic(&delivery, &place).await;
+                "panicked"
+            }
+        };
+        crash::around("worker.ack", delivery.ack()).await;
+        in_flight.decrement(1);
+        metrics::counter!("orderfleet_deliveries_total", "lane" => lane, "ending" => ending).increment(1);
+        record_since("orderfleet_handling_seconds", vec![metrics::Label::new("lane", lane)], started);
+    }
+
+    async fn decode_and_work(&self, delivery: &Delivery) -> Ending {
+        match Command::decode(&delivery.body) {
+            Ok(command) => self.work(delivery, command).await,
             Err(DecodeError::Newer(version)) => {
                 tracing::warn!(schema.version = version, "a newer build's message waits for a newer build");
-                self.set_aside(&delivery).await
+                self.set_aside(delivery).await
             }
-            Err(DecodeError::Malformed(reason)) => self.park_poison(&delivery, &reason).await,
-        };
-        delivery.ack().await;
-        in_flight.decrement(1);
-        metrics::counter!("orderfleet_deliveries_total", "lane" => lane, "ending" => ending.as_str())
-            .increment(1);
-        record_since("orderfleet_handling_seconds", vec![metrics::Label::new("lane", lane)], started);
+            Err(DecodeError::Malformed(reason)) => self.park_poison(delivery, &reason).await,
+        }
+    }
+
+    async fn answer_for_panic(&self, delivery: &Delivery, place: &str) {
+        metrics::counter!("orderfleet_panics_total", "lane" => lane_label(delivery)).increment(1);
+        let answer = panics::answer(&delivery.lane, &delivery.headers, &delivery.body, place);
+        let order_id = panics::command(&delivery.body).map(|command| command.order_id);
+        tracing::error!(
+            panic.place = place,
+            order.id = order_id.as_ref().map(OrderId::as_str),
+            to = ?answer.destination,
+            "handling a delivery panicked"
+        );
+        self.publish_until_confirmed(&answer).await;
     }
 
     async fn work(&self, delivery: &Delivery, command: Command) -> Ending {
@@ -121,26 +145,48 @@ impl Driver {
 
     async fn publish_until_confirmed(&self, outgoing: &Outgoing) {
         let mut delays = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        while let Err(error) = self.publisher.publish(outgoing).await {
+        while let Err(error) = self.publish(outgoing).await {
             tracing::warn!(%error, "publishing again");
             tokio::time::sleep(delays.next_delay()).await;
         }
     }
 
-    fn moment(&self) -> Moment {
-        let mut nonce = [0; 16];
-        if let Err(error) = getrandom::fill(&mut nonce) {
-            // A nonce must not repeat; without randomness a worker cannot tell its writes from others'.
-            tracing::error!(%error, "no randomness from the operating system");
-            std::process::abort();
+    async fn publish(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
+        let publish = self.publisher.publish(outgoing);
+        match outgoing.destination {
+            Destination::Lane(_) | Destination::Wait(..) => {
+                crash::around("worker.publish_copy", publish).await
+            }
+            Destination::Compensate(_) => crash::around("worker.publish_compensation", publish).await,
+            Destination::DeadLetter(_) => crash::around("worker.publish_dead_letter", publish).await,
+            Destination::Event(_) => crash::around("worker.publish_event", publish).await,
         }
+    }
+
+    fn moment(&self) -> Moment {
         Moment {
-            now: Timestamp::now().as_millisecond(),
-            nonce: Nonce(u128::from_be_bytes(nonce)),
+            now: now(),
+            nonce: fresh_nonce(),
             blocked: self.publisher.is_blocked(),
             draining: self.draining.is_cancelled(),
         }
     }
+}
+
+/// The clock, as all of this worker's decisions see it.
+pub(crate) fn now() -> Millis {
+    Timestamp::now().as_millisecond() + crash::clock_error_ms()
+}
+
+/// A name for a write that no other write has.
+pub(crate) fn fresh_nonce() -> Nonce {
+    let mut nonce = [0; 16];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        // A nonce must not repeat; without randomness a worker cannot tell its writes from others'.
+        tracing::error!(%error, "no randomness from the operating system");
+        std::process::abort();
+    }
+    Nonce(u128::from_be_bytes(nonce))
 }
 
 impl Way<'_> {
@@ -171,16 +217,21 @@ impl Way<'_> {
                 let CommandKind::Place { order, accepted_at } = &command.kind else {
                     return Input::Store(StoreReply::Refused("only a posted order can be inserted".into()));
                 };
-                Input::Store(store.insert(&order_id, &command.account, order, *accepted_at, &record).await)
+                let insert = store.insert(&order_id, &command.account, order, *accepted_at, &record);
+                Input::Store(crash::around("worker.insert", insert).await)
             }
             Effect::Claim(claim) => {
-                let (reply, order) = store.claim(&order_id, &claim).await;
+                let (reply, order) = crash::around("worker.claim", store.claim(&order_id, &claim)).await;
                 self.order = order.or(self.order.take());
                 Input::Store(reply)
             }
             Effect::Read => Input::Store(store.read(&order_id).await),
-            Effect::Write(write) => Input::Store(store.write(&order_id, &write).await),
-            Effect::Note(note) => Input::Store(store.note(&order_id, &note).await),
+            Effect::Write(write) => {
+                Input::Store(crash::around("worker.write", store.write(&order_id, &write)).await)
+            }
+            Effect::Note(note) => {
+                Input::Store(crash::around("worker.note", store.note(&order_id, &note)).await)
+            }
             Effect::Call { step, verb, quick_retry } => self.call(step, verb, quick_retry).await,
             Effect::Publish(publications) => self.publish(&publications).await,
             Effect::Ack(_) => Input::Confirmed,
@@ -199,6 +250,10 @@ impl Way<'_> {
         let (Some(record), Some(order)) = (self.handling.record(), self.order.as_ref().or(posted)) else {
             return Input::Called(CallOutcome::NotSent { what: "the order is not at hand".into() });
         };
+        if verb == Verb::Do && step == 1 && crash::is_poison(order.lines.iter().map(|line| line.sku.as_str()))
+        {
+            std::process::abort();
+        }
         let step = record.step(step);
         let call = Call {
             order_id: &command.order_id,
@@ -210,14 +265,18 @@ impl Way<'_> {
             traceparent: self.delivery.headers.get("traceparent"),
         };
         let started = Instant::now();
-        let outcome = self.driver.downstreams.call(&call).await;
+        let called = self.driver.downstreams.call(&call);
+        let outcome = match verb {
+            Verb::Do => crash::around("worker.call_do", called).await,
+            Verb::Undo => crash::around("worker.call_undo", called).await,
+        };
         let labels = vec![
             metrics::Label::new("step", step.to_string()),
             metrics::Label::new("verb", verb.as_str()),
             metrics::Label::new("outcome", outcome_label(&outcome)),
         ];
         record_since("orderfleet_step_seconds", labels, started);
-        Input::Called(outcome)
+        Input::Called(if quick_retry > 0 { of_the_attempt(outcome) } else { outcome })
     }
 
     /// Publishes all of them, also after one that is not confirmed: a subscriber that takes no events must not keep a dead
@@ -226,7 +285,7 @@ impl Way<'_> {
         let mut result = Input::Confirmed;
         for publication in publications {
             let outgoing = message(self.delivery, self.handling.delivered(), publication);
-            if let Err(error) = self.driver.publisher.publish(&outgoing).await {
+            if let Err(error) = self.driver.publish(&outgoing).await {
                 tracing::warn!(%error, order.id = %self.handling.order_id(), "not confirmed");
                 result = Input::NotConfirmed;
             }
@@ -255,6 +314,19 @@ impl Way<'_> {
             metrics::counter!("orderfleet_undo_alarms_total", "step" => step.to_string()).increment(1);
             tracing::error!(order.id = %self.handling.order_id(), saga.step = %step, attempts = record.att, "an undo keeps failing");
         }
+    }
+}
+
+/// A repeat at once that is not sent leaves the attempt at what the call before it was: unknown. Otherwise an order that
+/// opens the circuit by itself would never be charged, and so never be given up.
+fn of_the_attempt(outcome: CallOutcome) -> CallOutcome {
+    match outcome {
+        CallOutcome::NotSent { what } => CallOutcome::Unknown {
+            what: format!("unknown at first, then {what}"),
+            // No further repeat at once.
+            retry_after: Some(0),
+        },
+        outcome => outcome,
     }
 }
 

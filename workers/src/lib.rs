@@ -2,9 +2,16 @@
 //!
 //! What to do is decided by [`orderfleet_domain::saga`]; this crate only does it.
 
+mod answer;
+mod breaker;
+mod bulkhead;
+mod dependencies;
 mod downstream;
 mod driver;
+mod hold;
 mod messages;
+mod panics;
+mod park;
 mod settings;
 mod sweep;
 
@@ -19,27 +26,24 @@ use orderfleet_domain::{
     StepName,
     saga::{Lane, Policy, WorkerId},
 };
-use orderfleet_messaging::{Consumer, Delays, Observer, Publisher, Subscription, Topology};
+use orderfleet_messaging::{Consumer, Delays, Delivery, Publisher, Source, Subscription, Topology};
 use orderfleet_runtime::{
     admin::{self, Health},
     http,
 };
 use orderfleet_storage::{DatabaseSettings, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{Role, Settings, WorkerSettings};
 
-use crate::{downstream::Downstreams, driver::Driver, sweep::Sweeper};
+use crate::{
+    dependencies::ConsumerHealth, downstream::Downstreams, driver::Driver, park::Parker, sweep::Sweeper,
+};
 
 /// From the request to drain to the exit, which takes a moment more: within 20 s in all. What is not handled by then stays
 /// unacked and is delivered to others.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(18);
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A dependency check may take its own timeouts; without one for so long the process is stuck.
-const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
-/// The consumer's supervisor looks after its session at least this often, a reconnect included.
-const CONSUMER_STALLS_AFTER: Duration = Duration::from_secs(60);
 
 /// Works until the token is cancelled and what was in hand is handled, within 20 s.
 ///
@@ -53,9 +57,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Settings { broker, database, worker, steps, .. } = settings;
     worker.check()?;
+    panics::tell_by_place();
     let policy = Policy::new(steps, i64::from(worker.lease_s) * 1_000)?;
-    let downstreams = Downstreams::new(&policy)?;
-    let health = Health::new(&["consumer", "database", "publisher"]);
+    let downstreams = Downstreams::new(&policy, worker.concurrency)?;
+    let health = Health::new(&["consumer", "database", "parking", "publisher"]);
     let listener = http::bind("worker.admin_listen", worker.admin_listen).await?;
     let id = worker_id()?;
     tracing::info!(worker.id = id.0, admin_listen = %listener.local_addr()?, "worker is starting");
@@ -76,44 +81,65 @@ pub async fn run(
         connected = connecting => connected?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    tokio::spawn(watch_dependencies(store.clone(), publisher.clone(), Arc::clone(&health)));
+    let (pause, paused) = watch::channel(false);
+    tokio::spawn(dependencies::watch(store.clone(), publisher.clone(), Arc::clone(&health), pause));
 
     if worker.has(Role::Sweep) {
         let sweeper =
             Sweeper::new(store.clone(), publisher.clone(), Duration::from_secs(worker.sweep_every_s.into()));
         tokio::spawn(sweeper.run(shutdown.clone()));
     }
-    let driver = Arc::new(Driver::new(store, publisher, downstreams, policy, id, shutdown.clone()));
-    let consumer = Consumer {
+    let parker = Parker::new(store.clone(), policy.clone(), shutdown.clone());
+    let dead_letters = Consumer {
+        settings: broker.clone(),
+        subscriptions: if worker.has(Role::Park) { park::subscriptions(&policy) } else { Vec::new() },
+        topology: topology.clone(),
+        name: "orderfleet-worker parking".into(),
+        paused: paused.clone(),
+    };
+    let driver = Driver::new(store, publisher, downstreams, policy, id, shutdown.clone());
+    let orders = Consumer {
         settings: broker,
         subscriptions: subscriptions(&worker, topology.partitions(), &last_step),
         topology,
         name: "orderfleet-worker".into(),
+        paused,
     };
-    consume(&consumer, driver, health, shutdown).await?;
+    let (driver, parker) = (Arc::new(driver), Arc::new(parker));
+    // A connection for each, so that trouble with one is none of the other's.
+    tokio::try_join!(
+        consume(&orders, ConsumerHealth::new(&health, "consumer"), &shutdown, move |delivery| {
+            let driver = Arc::clone(&driver);
+            async move { driver.handle(delivery).await }
+        }),
+        consume(&dead_letters, ConsumerHealth::new(&health, "parking"), &shutdown, move |delivery| {
+            let parker = Arc::clone(&parker);
+            async move { parker.handle(delivery).await }
+        }),
+    )?;
     admin.abort();
     Ok(())
 }
 
-async fn consume(
-    consumer: &Consumer,
-    driver: Arc<Driver>,
-    health: Arc<Health>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+async fn consume<S, F, Handled>(
+    consumer: &Consumer<S>,
+    observer: ConsumerHealth,
+    shutdown: &CancellationToken,
+    handle: F,
+) -> anyhow::Result<()>
+where
+    S: Source,
+    F: Fn(Delivery<S>) -> Handled + Clone + Send + 'static,
+    Handled: Future<Output = ()> + Send + 'static,
+{
     if consumer.subscriptions.is_empty() {
-        health.ready("consumer");
+        observer.idle();
         shutdown.cancelled().await;
         return Ok(());
     }
-    let handle = move |delivery| {
-        let driver = Arc::clone(&driver);
-        async move { driver.handle(delivery).await }
-    };
-    let observer = ConsumerHealth(health);
     let deadline = async {
         shutdown.cancelled().await;
-        observer.0.not_ready("consumer", "draining");
+        observer.draining();
         tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
@@ -170,41 +196,6 @@ async fn connect_store(settings: &DatabaseSettings) -> anyhow::Result<Store> {
                 tokio::time::sleep(delays.next_delay()).await;
             }
         }
-    }
-}
-
-async fn watch_dependencies(store: Store, publisher: Publisher, health: Arc<Health>) {
-    let mut every = tokio::time::interval(CHECK_EVERY);
-    loop {
-        every.tick().await;
-        match store.ping().await {
-            Ok(()) => health.ready("database"),
-            Err(error) => health.not_ready("database", error.to_string()),
-        }
-        match publisher.check().await {
-            Ok(()) => health.ready("publisher"),
-            Err(why) => health.not_ready("publisher", why),
-        }
-        health.beat("dependency checks", CHECK_STALLS_AFTER);
-    }
-}
-
-struct ConsumerHealth(Arc<Health>);
-
-impl Observer for ConsumerHealth {
-    fn subscribed(&self) {
-        self.0.ready("consumer");
-        self.alive();
-    }
-
-    fn lost(&self, why: &str) {
-        metrics::counter!("orderfleet_subscriptions_lost_total").increment(1);
-        self.0.not_ready("consumer", why);
-        self.alive();
-    }
-
-    fn alive(&self) {
-        self.0.beat("consumer", CONSUMER_STALLS_AFTER);
     }
 }
 

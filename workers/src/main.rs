@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use orderfleet_runtime::{settings, signals, telemetry};
+use orderfleet_runtime::{crash, settings, signals, telemetry};
 use orderfleet_worker::{Settings, run};
 
 /// Stateless saga worker: takes orders from RabbitMQ through inventory, fulfilment and accounting
@@ -21,6 +21,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Cli::parse();
+    crash::arm()?;
     let settings: Settings = settings::load(&options.settings, Settings::SECTIONS)?;
     if options.settings.print_config {
         return settings::print(&settings);

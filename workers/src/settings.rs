@@ -64,13 +64,15 @@ pub enum Role {
     Compensate,
     /// Looks for owed publishes and overdue orders.
     Sweep,
+    /// Takes dead letters from their queues into the database, and holds orders whose messages crashed workers.
+    Park,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             admin_listen: ([127, 0, 0, 1], 9090).into(),
-            roles: vec![Role::Forward, Role::Compensate, Role::Sweep],
+            roles: vec![Role::Forward, Role::Compensate, Role::Sweep, Role::Park],
             concurrency: 32,
             prefetch: 32,
             lease_s: 60,
@@ -83,7 +85,7 @@ impl WorkerSettings {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(
             !self.roles.is_empty(),
-            "setting worker.roles: name at least one of forward, compensate, sweep"
+            "setting worker.roles: name at least one of forward, compensate, sweep, park"
         );
         ensure!(
             (1..=1_024).contains(&self.concurrency),

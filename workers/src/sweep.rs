@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use orderfleet_domain::{Command, CommandKind, saga::Lane};
 use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
+use orderfleet_runtime::crash;
 use orderfleet_storage::{Overdue, Store};
 use tokio_util::sync::CancellationToken;
+
+use crate::driver::now;
 
 /// Orders brought back by one sweep.
 const SWEEP_MAX: u32 = 500;
@@ -38,7 +40,13 @@ impl Sweeper {
             }
             match self.sweep().await {
                 Ok(0) => {}
-                Ok(swept) => tracing::info!(swept, "orders brought back"),
+                Ok(swept) => {
+                    tracing::info!(swept, "orders brought back");
+                    // There may be more: after an alarm, every order that ended meanwhile owes its event.
+                    if swept == SWEEP_MAX {
+                        every.reset_immediately();
+                    }
+                }
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "a sweep ended early"),
             }
         }
@@ -48,11 +56,12 @@ impl Sweeper {
         if self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX {
             return Ok(0);
         }
-        let now = Timestamp::now().as_millisecond();
+        let now = now();
         let mut swept = 0;
         for overdue in self.store.overdue(now, SWEEP_MAX).await? {
-            self.publisher.publish(&resume(&overdue)).await?;
+            crash::around("sweep.publish", self.publisher.publish(&resume(&overdue))).await?;
             self.store.postpone(&overdue, now).await?;
+            crash::point("sweep.postpone.after");
             swept += 1;
         }
         metrics::counter!("orderfleet_orders_swept_total").increment(u64::from(swept));

@@ -1,10 +1,11 @@
 //! Orders, shown to their account and to nobody else.
 
 use orderfleet_domain::saga::{
-    Cause, CauseClass, Entry, Expect, Hold, Nonce, Note, Phase, Record, StepResult, StepState, StoreReply,
-    Write,
+    Cause, CauseClass, DeadLetterQueue, Entry, Expect, Hold, Nonce, Note, Phase, Record, StepResult,
+    StepState, StoreReply, Write,
 };
 use orderfleet_native::Services;
+use orderfleet_storage::{DeadLetter, Subject};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -66,7 +67,7 @@ async fn the_owning_account_sees_where_its_order_stands() {
                 {"name": "fulfilment", "state": "running", "attempts": 2},
                 {"name": "accounting", "state": "pending"},
             ],
-            "conflicts": 0, "cancel_requested": true,
+            "conflicts": 0, "cancel_requested": true, "cancel": "requested",
             "history": [{"at": "2027-01-15T08:00:00Z", "what": "step_done", "step": "inventory"}],
             "accepted_at": "1970-01-01T00:00:00Z", "created_at": null, "updated_at": null,
         })
@@ -93,6 +94,68 @@ async fn an_order_that_waits_for_a_person_says_so_and_why() {
     let hold = json!({"reason": "shipped: gone", "step": "inventory", "at": "1970-01-01T00:00:00Z"});
     assert_eq!(body["hold"], hold);
     assert_eq!(body["cause"]["code"], "out_of_stock");
+}
+
+#[tokio::test]
+async fn an_order_that_was_parked_before_it_was_stored_waits_for_a_person() {
+    let service = started().await;
+    let store = service.store().await;
+    let order_id = order_id("demo", "a");
+    let subject = Subject { order_id: order_id.clone(), account: "demo".parse().unwrap(), generation: 1 };
+    let letter = DeadLetter {
+        id: "letter".into(),
+        queue: DeadLetterQueue::Poison,
+        subject: Some(subject),
+        kind: "place".into(),
+        reason: "crashed workers".into(),
+        headers: Vec::new(),
+        body: b"1 Secret Road".to_vec(),
+    };
+    assert!(store.park(&letter, 0).await.unwrap());
+    let body = json(service.order(order_id.as_str(), &service.key).await).await;
+    let hold = json!({"reason": "crashed workers", "at": "1970-01-01T00:00:00Z"});
+    assert_eq!(body, json!({"order_id": order_id, "status": "HELD", "hold": hold}));
+    problem(service.order(order_id.as_str(), &service.foreign_key).await, StatusCode::NOT_FOUND, "not-found")
+        .await;
+
+    insert(&store, "a", &first()).await;
+    let body = json(service.order(order_id.as_str(), &service.key).await).await;
+    assert_eq!(body["status"], "RUN", "the document alone says where an order stands");
+}
+
+#[tokio::test]
+async fn what_became_of_a_cancel_is_shown() {
+    let service = started().await;
+    let store = service.store().await;
+    let step = first().steps[0].clone();
+    let cause = |class| Some(Cause { class, step: step.clone(), code: None, message: String::new(), rev: 2 });
+    let undone = Record { phase: Phase::Undone, is_final: true, ..first() };
+    let cases = [
+        (first(), Value::Null),
+        (Record { cancel: true, ..first() }, json!("requested")),
+        (Record { phase: Phase::Comp, cause: cause(CauseClass::Cancelled), ..first() }, json!("cancelled")),
+        (
+            Record { phase: Phase::Comp, cause: cause(CauseClass::Refused), cancel: true, ..first() },
+            json!("requested"),
+        ),
+        (Record { cause: cause(CauseClass::Cancelled), ..undone.clone() }, json!("cancelled")),
+        (Record { cause: cause(CauseClass::Refused), ..undone.clone() }, Value::Null),
+        (Record { phase: Phase::Done, cancel: true, ..first() }, json!("too_late")),
+        (Record { phase: Phase::Done, ..first() }, Value::Null),
+    ];
+    for (number, (record, cancel)) in cases.into_iter().enumerate() {
+        let id = insert(&store, &number.to_string(), &record).await;
+        let body = json(service.order(id.as_str(), &service.key).await).await;
+        assert_eq!(
+            (&body["cancel"], &body["cancel_requested"]),
+            (&cancel, &json!(!cancel.is_null())),
+            "{number}"
+        );
+    }
+    let done = insert(&store, "late", &Record { phase: Phase::Done, ..first() }).await;
+    assert_eq!(store.note(&done, &Note::CancelTooLate(0)).await, StoreReply::Applied);
+    let body = json(service.order(done.as_str(), &service.key).await).await;
+    assert_eq!(body["cancel"], "too_late");
 }
 
 #[tokio::test]

@@ -31,8 +31,7 @@ pub(super) async fn do_step<E: Effects>(
     let request = DoRequest::parse(&body?, &call.instance)?;
     log_call::<E>(Verb::Do, &call, &headers);
     let target = shared.faults.arrive(E::NAME, Verb::Do, &instance, Some(&request.order));
-    let refusal = || shared.faults.refusal(&target);
-    under_faults(&shared, &target, |service| service.do_step(call, &request, refusal)).await
+    under_faults(&shared, &target, |service| service.do_step(call, &request, &target)).await
 }
 
 pub(super) async fn undo_step<E: Effects>(
@@ -43,8 +42,7 @@ pub(super) async fn undo_step<E: Effects>(
     let call = Call::parse(&instance, &headers)?;
     log_call::<E>(Verb::Undo, &call, &headers);
     let target = shared.faults.arrive(E::NAME, Verb::Undo, &instance, None);
-    let refusal = || shared.faults.refusal(&target);
-    under_faults(&shared, &target, |service| service.undo_step(call, refusal)).await
+    under_faults(&shared, &target, |service| service.undo_step(call, &target)).await
 }
 
 pub(super) async fn look<E: Effects>(
@@ -60,14 +58,14 @@ async fn under_faults<E: Effects>(
     target: &Target<'_>,
     judge: impl FnOnce(&mut Service<E>) -> Result<Answer, LedgerError>,
 ) -> Result<Response, Failed> {
-    if let Some(delay) = shared.faults.delay(target) {
+    if let Some(delay) = target.delay() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(failure) = shared.faults.failure(target) {
+    if let Some(failure) = target.failure() {
         return Ok(fail(failure).await);
     }
     let mut response = judge(&mut shared.service())?.into_response();
-    if shared.faults.loses_reply(target) {
+    if target.loses_reply() {
         response.extensions_mut().insert(LostReply);
     }
     Ok(response)
@@ -82,9 +80,9 @@ async fn fail(failure: Failure) -> Response {
     match failure {
         Failure::Error => error_response(StatusCode::INTERNAL_SERVER_ERROR, "scripted error"),
         Failure::Unavailable => error_response(StatusCode::SERVICE_UNAVAILABLE, "scripted outage"),
-        Failure::Hang => {
-            // Dropped when the client goes away.
-            tokio::time::sleep(HANG_MAX).await;
+        Failure::Hang(mut healed) => {
+            // Dropped when the client goes away; either way of ending closes the connection.
+            let _ = tokio::time::timeout(HANG_MAX, healed.changed()).await;
             let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
             response.extensions_mut().insert(LostReply);
             response

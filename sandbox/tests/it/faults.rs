@@ -71,6 +71,29 @@ async fn errors_outages_and_hangs_have_no_effect() {
 }
 
 #[tokio::test]
+async fn healing_lets_go_of_hanging_calls_without_an_answer() {
+    for heal in [Method::DELETE, Method::PUT] {
+        let shop = Shop::with_faults(&["*:hang,times=1"]).await;
+        let step = Step::of("inventory", "eu1-a-1");
+        let hanging = tokio::spawn(shop.do_request(&step).send());
+        until_fired(&shop, 1).await;
+
+        answer(shop.request(heal, "/faults").json(&json!([]))).await;
+
+        let error = hanging.await.unwrap().expect_err("it was never answered");
+        assert!(!error.is_timeout(), "{error:?}");
+        assert_eq!(shop.text("/inventory/ledger").await, "");
+    }
+}
+
+async fn until_fired(shop: &Shop, times: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while shop.get("/faults").await[0]["fired"] != times {
+        assert!(Instant::now() < deadline, "the rule never fired");
+    }
+}
+
+#[tokio::test]
 async fn latency_delays_the_answer() {
     let shop = Shop::with_faults(&["inventory:latency_ms=150,verb=undo"]).await;
     let step = Step::of("inventory", "eu1-a-1");
@@ -184,6 +207,7 @@ fn a_wrong_flag_is_named() {
         ("inventory:hang,verb=redo", "verb: unknown variant `redo`, expected one of `do`, `undo`, `both`"),
         ("inventory:refuse_country=Germany", "refuse_country: must be an ISO 3166-1 alpha-2 code"),
         ("inventory:refuse_sku=1,verb=undo", "verb: must be do"),
+        ("inventory:ignore_keys,verb=both", "verb: must be do"),
         ("inventory:hang,times=0", "times: must be at least 1"),
         ("inventory:hang,hang", "hang: given twice"),
         ("inventory:latency_ms=soon", "latency_ms: invalid type: string \"soon\", expected u64"),

@@ -1,9 +1,11 @@
-//! Drives a sandbox over HTTP, the way a worker does.
+//! Drives a sandbox over HTTP, the way a worker does, and a fault proxy over TCP.
 
 mod binary;
+mod disobedience;
 mod faults;
 mod ledgers;
 mod money;
+mod proxy;
 mod shop;
 mod steps;
 mod support;

@@ -9,7 +9,7 @@ use crate::{AccountId, Fingerprint, Order, OrderId, StepName, saga::Cause};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// A message about one order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Command {
     /// Which order.
     pub order_id: OrderId,
@@ -24,7 +24,7 @@ pub struct Command {
 }
 
 /// What a message asks for. The document decides what happens, never the message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum CommandKind {
     /// Work a posted order. The only kind that can create a document.
@@ -82,9 +82,10 @@ impl CommandKind {
 pub enum Decision {
     /// Try the step again.
     Release,
-    /// The step has been undone by hand: go on with the one before.
+    /// The step has been undone by hand: go on with the one before. While the order still goes forward, as `Release`.
     Settle,
-    /// Everything left has been dealt with by hand: the order ends UNDONE for good.
+    /// Give the order up: it ends UNDONE for good. While it still goes forward, its steps are undone as after a refusal; where
+    /// an undo was refused, everything left has been dealt with by hand.
     Discard,
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One accepted order, as the client posted it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Object<OrderInput>")]
 pub struct Order {
     /// The shop's name for its customer; absent for a guest checkout.
@@ -45,7 +45,7 @@ impl Order {
 }
 
 /// One line of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Line {
     /// What is ordered.
     pub sku: Sku,
@@ -59,7 +59,7 @@ pub struct Line {
 }
 
 /// Where the goods go: personal data, so `Debug` shows the country alone.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the parts of a postal address name themselves")]
 pub struct ShipTo {

@@ -4,53 +4,47 @@
 //! next (lapin 4.12, `Acknowledgements`). With two publishes on a channel one could get the other's confirm: a message
 //! that matched no queue, or that its queue rejected, would pass for confirmed.
 
-use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts};
+use std::sync::Arc;
+
+use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionStatus,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 
 use crate::{
     BrokerSettings, ConnectError, Topology,
-    connection::{CONNECT_TIMEOUT, properties},
+    live::{AnswerError, LiveConnection},
+    supervisor::{Connections, Connector},
 };
 
 /// Publishes at once on a connection; more wait for their turn. Far below RabbitMQ's limit of 2,047 channels.
 const CHANNELS_PER_CONNECTION: usize = 64;
 
-/// Channels are made when none is idle, and their connections likewise.
+/// Channels are opened when none is idle.
 pub(crate) type Channels = Pool<ConfirmChannels>;
 
-/// The pool, still without a connection.
-pub(crate) fn pool(
+/// The pool, with the first of its connections. A broker that is down is waited for.
+pub(crate) async fn pool(
     settings: &BrokerSettings,
     topology: Topology,
     name: &str,
 ) -> Result<Channels, ConnectError> {
-    let connections = sized(Connections::new(settings, topology, name)?, settings.publish_connections)?;
-    sized(ConfirmChannels { connections }, settings.publish_connections * CHANNELS_PER_CONNECTION)
-}
-
-fn sized<M: managed::Manager>(manager: M, size: usize) -> Result<Pool<M>, ConnectError> {
-    let timeouts = Timeouts {
-        wait: Some(CONNECT_TIMEOUT),
-        create: Some(CONNECT_TIMEOUT),
-        recycle: Some(CONNECT_TIMEOUT),
-    };
-    Pool::builder(manager)
-        .max_size(size)
-        .timeouts(timeouts)
-        .runtime(deadpool::Runtime::Tokio1)
-        .build()
-        .map_err(|error| ConnectError::Pool(error.to_string()))
+    let size = settings.publish_connections.saturating_mul(CHANNELS_PER_CONNECTION);
+    let connector = Connector::new(settings, topology, name, size)?;
+    let first = connector.connect_patiently().await?;
+    let connections = Connections::supervise(connector, first, settings.publish_connections);
+    // No timeouts of its own: whoever takes a channel out has one.
+    let pool = Pool::builder(ConfirmChannels { connections }).max_size(size).build();
+    pool.map_err(|error| ConnectError::Pool(error.to_string()))
 }
 
 /// A channel in confirm mode.
 #[derive(Debug)]
 pub(crate) struct ConfirmChannel {
     channel: Channel,
-    connection: ConnectionStatus,
+    connection: Arc<LiveConnection>,
     /// An answer is outstanding. Stays set when nobody waits for it any more: then the channel is not lent again.
     busy: bool,
 }
@@ -58,38 +52,47 @@ pub(crate) struct ConfirmChannel {
 impl ConfirmChannel {
     /// Whether the broker has blocked publishing on its connection.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.connection.blocked()
+        self.connection.is_blocked()
     }
 
-    /// Publishes one message and waits for its confirm, without end.
+    /// Publishes one message and waits for its confirm, for as long as the connection lives.
     pub(crate) async fn publish(
         &mut self,
         (exchange, routing_key): (&str, &str),
         options: BasicPublishOptions,
         body: &[u8],
         properties: BasicProperties,
-    ) -> lapin::Result<Confirmation> {
+    ) -> Result<Confirmation, AnswerError> {
         self.busy = true;
         let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
-        let confirmation = sent.await?.await?;
+        let confirmation = self.connection.answer(async { sent.await?.await }).await?;
         self.busy = false;
         Ok(confirmation)
     }
 
     /// Ready messages of a queue.
-    pub(crate) async fn depth(&mut self, queue: &str) -> lapin::Result<u32> {
+    pub(crate) async fn depth(&mut self, queue: &str) -> Result<u32, AnswerError> {
         self.busy = true;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        let queue = self.channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
+        let queue = self.connection.answer(declared).await?;
         self.busy = false;
         Ok(queue.message_count())
     }
 }
 
-/// Makes and checks channels.
+/// Takes channels from the connections there are, and checks them. It makes no connection: a caller that leaves while it
+/// waits here interrupts nothing.
 #[derive(Debug)]
 pub(crate) struct ConfirmChannels {
-    connections: Pool<Connections>,
+    connections: Connections,
+}
+
+impl ConfirmChannels {
+    /// What is wrong with the connections, if anything is.
+    pub(crate) fn trouble(&self) -> Option<ConnectError> {
+        self.connections.trouble()
+    }
 }
 
 impl managed::Manager for ConfirmChannels {
@@ -97,62 +100,18 @@ impl managed::Manager for ConfirmChannels {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<ConfirmChannel, ConnectError> {
-        let connection: Object<Connections> = self.connections.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            other => ConnectError::Pool(other.to_string()),
-        })?;
+        let connection = self.connections.get().await?;
         // It would not be answered before the alarm is over.
-        if connection.status().blocked() {
+        if connection.is_blocked() {
             return Err(ConnectError::Blocked);
         }
-        let channel = connection.create_channel().await.map_err(ConnectError::Connect)?;
-        channel
-            .confirm_select(ConfirmSelectOptions { nowait: false })
-            .await
-            .map_err(ConnectError::Connect)?;
-        Ok(ConfirmChannel { channel, connection: connection.status().clone(), busy: false })
+        let channel = connection.channel().await;
+        let channel = channel.map_err(|error| ConnectError::Channel(error.to_string()))?;
+        Ok(ConfirmChannel { channel, connection, busy: false })
     }
 
     async fn recycle(&self, slot: &mut ConfirmChannel, _: &Metrics) -> RecycleResult<ConnectError> {
-        let fit = !slot.busy && slot.connection.connected() && slot.channel.status().connected();
+        let fit = !slot.busy && slot.connection.is_up() && slot.channel.status().connected();
         if fit { Ok(()) } else { Err(RecycleError::message("the channel is closed or in doubt")) }
-    }
-}
-
-/// Makes and checks connections: deadpool-lapin's manager, and the topology is asserted on each.
-struct Connections {
-    manager: deadpool_lapin::Manager,
-    topology: Topology,
-}
-
-impl Connections {
-    fn new(settings: &BrokerSettings, topology: Topology, name: &str) -> Result<Self, ConnectError> {
-        let name = format!("{name} publishing");
-        let runtime = lapin::runtime::default_runtime().map_err(ConnectError::Connect)?;
-        let manager = deadpool_lapin::Manager::new(settings.address()?, move || properties(&name), runtime);
-        Ok(Self { manager, topology })
-    }
-}
-
-impl std::fmt::Debug for Connections {
-    /// Not derived: the manager knows the address with its password.
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Connections").finish_non_exhaustive()
-    }
-}
-
-impl managed::Manager for Connections {
-    type Type = Connection;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<Connection, ConnectError> {
-        let connection = self.manager.create().await.map_err(ConnectError::Connect)?;
-        self.topology.assert(&connection).await?;
-        Ok(connection)
-    }
-
-    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<ConnectError> {
-        let recycled = self.manager.recycle(connection, metrics).await;
-        recycled.map_err(|_| RecycleError::message("the connection is closed"))
     }
 }

@@ -6,8 +6,9 @@ use lapin::{Connection, ConnectionProperties, types::LongString};
 
 use crate::{settings::SettingError, topology::TopologyError};
 
-/// Longest time to connect and to assert the topology.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time to connect, and then again to assert the topology. Enough for a link on which each answer takes three
+/// seconds; RabbitMQ itself ends a handshake after ten.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection that could not be made, or to a broker whose topology is not ours.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,12 @@ pub enum ConnectError {
     /// No new channel can be opened on a connection that the broker has blocked.
     #[error("the broker has blocked publishing (memory or disk alarm)")]
     Blocked,
+    /// There is no connection at the moment; it is being made again.
+    #[error("no connection to RabbitMQ: {0}")]
+    NoConnection(String),
+    /// No channel on a connection that is there.
+    #[error("no free channel: {0}")]
+    Channel(String),
     /// A pool of channels could not be made.
     #[error("cannot make a pool of channels: {0}")]
     Pool(String),
@@ -37,7 +44,12 @@ impl ConnectError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Timeout | Self::Blocked | Self::Pool(_) => true,
+            Self::Connect(_)
+            | Self::Timeout
+            | Self::Blocked
+            | Self::NoConnection(_)
+            | Self::Channel(_)
+            | Self::Pool(_) => true,
             Self::Topology(error) => !error.is_difference(),
             Self::Setting(_) => false,
         }

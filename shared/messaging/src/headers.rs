@@ -69,6 +69,11 @@ impl Headers {
         self.entries.get(name).and_then(text)
     }
 
+    /// All headers that are texts, by name.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?)))
+    }
+
     /// The AMQP type.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {

@@ -6,14 +6,19 @@
 mod channels;
 mod connection;
 mod consumer;
+mod delivery;
 mod headers;
+mod live;
 mod publisher;
 mod retry;
+mod session;
 mod settings;
+mod supervisor;
 mod topology;
 
 pub use connection::ConnectError;
-pub use consumer::{Consumer, Delivery, Observer, Subscription};
+pub use consumer::{Consumer, Observer, Subscription};
+pub use delivery::{Delivery, Source};
 pub use headers::Headers;
 pub use publisher::{Destination, Outgoing, PublishError, Publisher};
 pub use retry::Delays;

@@ -17,7 +17,7 @@ use orderfleet_domain::{
 };
 
 use crate::{
-    BrokerSettings, ConnectError, Delays, Headers, Topology,
+    BrokerSettings, ConnectError, Headers, Topology,
     channels::{self, Channels, ConfirmChannels},
     connection::chain,
     topology::{dead_routing_key, event_routing_key, routing_key},
@@ -94,24 +94,8 @@ impl Publisher {
         topology: Topology,
         name: &str,
     ) -> Result<Self, ConnectError> {
-        let channels = channels::pool(settings, topology.clone(), name)?;
-        let confirm_timeout = settings.confirm_timeout();
-        let publisher = Self { channels, topology, confirm_timeout, blocked: Arc::default() };
-        publisher.wait_for_broker().await?;
-        Ok(publisher)
-    }
-
-    async fn wait_for_broker(&self) -> Result<(), ConnectError> {
-        let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(5));
-        loop {
-            let error = match self.channels.get().await {
-                Ok(_) => return Ok(()),
-                Err(PoolError::Backend(error)) if !error.is_transient() => return Err(error),
-                Err(error) => error,
-            };
-            tracing::warn!(error = describe(&error), "waiting for RabbitMQ");
-            tokio::time::sleep(delays.next_delay()).await;
-        }
+        let channels = channels::pool(settings, topology.clone(), name).await?;
+        Ok(Self { channels, topology, confirm_timeout: settings.confirm_timeout(), blocked: Arc::default() })
     }
 
     /// The topology that was asserted.
@@ -120,8 +104,7 @@ impl Publisher {
         &self.topology
     }
 
-    /// Whether there is a connection, or one can be made, that the broker does not block. Takes at most the connect
-    /// timeout.
+    /// Whether there is a connection that the broker does not block, and a channel on it is free. Takes at most two seconds.
     ///
     /// # Errors
     /// What is wrong, for people.
@@ -141,14 +124,15 @@ impl Publisher {
     /// # Errors
     /// No connection, or no such queue.
     pub async fn depth(&self, lane: &Lane) -> Result<u32, PublishError> {
-        let ask = async {
-            let mut channel = self.channels.get().await.map_err(not_sent)?;
-            let depth = channel.depth(&self.topology.queue(lane)).await;
-            depth.map_err(|error| PublishError::NotSent(error.to_string()))
-        };
-        match tokio::time::timeout(self.confirm_timeout, ask).await {
-            Ok(depth) => depth,
-            Err(_) => Err(PublishError::NotSent("no answer in time".into())),
+        let mut channel = self.unblocked_channel().await?;
+        let queue = self.topology.queue(lane);
+        // A task of its own, for the reason that `publish` has.
+        let asked = tokio::spawn(async move { channel.depth(&queue).await });
+        let not_sent = |why: String| PublishError::NotSent(why);
+        match tokio::time::timeout(self.confirm_timeout, asked).await {
+            Ok(Ok(depth)) => depth.map_err(|error| not_sent(error.to_string())),
+            Ok(Err(error)) => Err(not_sent(error.to_string())),
+            Err(_) => Err(not_sent("no answer in time".into())),
         }
     }
 
@@ -184,20 +168,22 @@ impl Publisher {
     }
 
     async fn unblocked_channel(&self) -> Result<Object<ConfirmChannels>, PublishError> {
-        let Ok(channel) = tokio::time::timeout(CHANNEL_TIMEOUT, self.channels.get()).await else {
-            return Err(PublishError::NotSent(format!(
-                "no free channel within {} s",
-                CHANNEL_TIMEOUT.as_secs()
-            )));
+        let channel = match self.free_channel().await {
+            Ok(channel) if channel.is_blocked() => Err(ConnectError::Blocked),
+            channel => channel,
         };
-        let blocked = match &channel {
-            Ok(channel) => channel.is_blocked(),
-            Err(error) => matches!(error, PoolError::Backend(ConnectError::Blocked)),
-        };
-        self.blocked.store(blocked, Ordering::Relaxed);
-        match channel {
-            Ok(_) if blocked => Err(PublishError::NotSent(ConnectError::Blocked.to_string())),
-            channel => channel.map_err(not_sent),
+        self.blocked.store(matches!(channel, Err(ConnectError::Blocked)), Ordering::Relaxed);
+        channel.map_err(|error| PublishError::NotSent(chain(&error)))
+    }
+
+    async fn free_channel(&self) -> Result<Object<ConfirmChannels>, ConnectError> {
+        match tokio::time::timeout(CHANNEL_TIMEOUT, self.channels.get()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(other)) => Err(ConnectError::Pool(other.to_string())),
+            Err(_) => Err(self.channels.manager().trouble().unwrap_or_else(|| {
+                ConnectError::Channel(format!("none within {} s", CHANNEL_TIMEOUT.as_secs()))
+            })),
         }
     }
 
@@ -212,17 +198,5 @@ impl Publisher {
             Destination::DeadLetter(queue) => (topology.dlx(), dead_routing_key(queue), true),
             Destination::Event(event) => (topology.events(), event_routing_key(*event), false),
         }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn not_sent(error: PoolError<ConnectError>) -> PublishError {
-    PublishError::NotSent(describe(&error))
-}
-
-fn describe(error: &PoolError<ConnectError>) -> String {
-    match error {
-        PoolError::Backend(error) => chain(error),
-        other => other.to_string(),
     }
 }

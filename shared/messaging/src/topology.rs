@@ -1,5 +1,6 @@
 //! Every exchange, queue and binding, as plain data, and how it is asserted on a broker.
 
+use futures_util::future::join_all;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -224,31 +225,26 @@ impl Topology {
         self.queues.iter().map(|queue| queue.name.as_str())
     }
 
-    /// Declares what is missing and checks what is there. A second call changes nothing.
-    pub(crate) async fn assert(&self, connection: &Connection) -> Result<(), TopologyError> {
+    /// Declares what is missing and checks what is there, and returns the channel it used. A second call changes nothing.
+    pub(crate) async fn assert(&self, connection: &Connection) -> Result<Channel, TopologyError> {
         let channel = connection
             .create_channel()
             .await
             .map_err(|source| TopologyError { what: "the topology (no channel)".into(), source })?;
-        for exchange in &self.exchanges {
-            exchange
-                .declare(&channel)
-                .await
-                .map_err(|source| TopologyError { what: format!("exchange {}", exchange.name), source })?;
-        }
-        for queue in &self.queues {
-            queue
-                .declare(&channel)
-                .await
-                .map_err(|source| TopologyError { what: format!("queue {}", queue.name), source })?;
-        }
-        for binding in &self.bindings {
-            let what = || format!("binding of {} to {}", binding.queue, binding.exchange);
-            binding.declare(&channel).await.map_err(|source| TopologyError { what: what(), source })?;
-        }
-        let _ = channel.close(200, "done".into()).await;
-        Ok(())
+        let exchanges = self.exchanges.iter().map(|exchange| exchange.assert(&channel));
+        all_at_once(exchanges).await?;
+        all_at_once(self.queues.iter().map(|queue| queue.assert(&channel))).await?;
+        all_at_once(self.bindings.iter().map(|binding| binding.assert(&channel))).await?;
+        Ok(channel)
     }
+}
+
+/// Sends all, then waits for the answers, so that a slow link is waited for once. A difference closes the channel and all
+/// that come after it fail with it: the first is the culprit.
+async fn all_at_once(
+    asserted: impl Iterator<Item = impl Future<Output = Result<(), TopologyError>>>,
+) -> Result<(), TopologyError> {
+    join_all(asserted).await.into_iter().collect()
 }
 
 /// The routing key of a lane on the exchange `orders`.
@@ -278,6 +274,11 @@ pub(crate) fn event_routing_key(event: EventType) -> String {
 }
 
 impl Exchange {
+    async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let declared = self.declare(channel).await;
+        declared.map_err(|source| TopologyError { what: format!("exchange {}", self.name), source })
+    }
+
     async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let kind = match self.kind {
             Kind::Topic => ExchangeKind::Topic,
@@ -295,6 +296,11 @@ impl Exchange {
 }
 
 impl Queue {
+    async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let declared = self.declare(channel).await;
+        declared.map_err(|source| TopologyError { what: format!("queue {}", self.name), source })
+    }
+
     async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let options = QueueDeclareOptions {
             passive: false,
@@ -335,6 +341,11 @@ impl Queue {
 }
 
 impl Binding {
+    async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let what = || format!("binding of {} to {}", self.queue, self.exchange);
+        self.declare(channel).await.map_err(|source| TopologyError { what: what(), source })
+    }
+
     async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
         let options = QueueBindOptions { nowait: false };

@@ -65,6 +65,24 @@ pub enum Error {
         /// The last lines of that output.
         tail: String,
     },
+    /// What was waited for did not come in time. Nothing was stopped.
+    #[error("waited {:.1} s in vain for {awaited} ({reason})", within.as_secs_f32())]
+    Late {
+        /// What was waited for.
+        awaited: String,
+        /// How long.
+        within: Duration,
+        /// What the last look said.
+        reason: String,
+    },
+    /// A server refused an administrative command, or could not be asked.
+    #[error("could not {attempt}: {reason}")]
+    Refused {
+        /// What was attempted, as a verb phrase.
+        attempt: &'static str,
+        /// What the server answered.
+        reason: String,
+    },
     /// A management command failed.
     #[error("{command} failed ({status}): {stderr}")]
     Command {

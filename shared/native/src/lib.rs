@@ -13,9 +13,11 @@ mod temp;
 
 pub use error::Error;
 pub use logs::last_lines;
-pub use mongo::{Mongo, MongoOptions};
+pub use mongo::{
+    Killed, MemberState, MemberStatus, Mongo, MongoOptions, MongoSet, MongoSetOptions, StepDown,
+};
 pub use ports::Ports;
 pub use process::{Launch, Process, Signal};
-pub use rabbitmq::{RabbitMq, RabbitMqOptions};
+pub use rabbitmq::{QueueCounts, RABBITMQ_IMAGE_VARIABLE, RabbitMq, RabbitMqOptions};
 pub use services::{AMQP_URL_VARIABLE, MONGODB_URI_VARIABLE, Services};
 pub use temp::TempFolder;

@@ -59,11 +59,22 @@ impl Process {
     /// # Errors
     /// When the shell cannot be started. A program that cannot be executed shows as exit status 126 or 127.
     pub fn start(launch: Launch<'_>) -> Result<Self, Error> {
+        Self::start_guard(launch, Command::new("/bin/sh"))
+    }
+
+    /// As [`Process::start`], but `container` runs the program, and the guard that ends it, somewhere else, such as
+    /// `docker run --interactive …`. The command's environment and folder stay behind: they are the container's.
+    pub(crate) fn start_in(mut container: Command, launch: Launch<'_>) -> Result<Self, Error> {
+        container.arg("/bin/sh");
+        Self::start_guard(launch, container)
+    }
+
+    fn start_guard(launch: Launch<'_>, shell: Command) -> Result<Self, Error> {
         // Absolute, because the guard may work in another folder.
         let log =
             path::absolute(launch.log).map_err(Error::io(format!("resolve {}", launch.log.display())))?;
-        let mut guard = guard_command(&launch, &log);
-        guard.stdout(launch.lock.map_or_else(Stdio::null, Stdio::from));
+        let mut guard = guard_command(&launch, shell, &log);
+        guard.stdout(launch.lock.map_or_else(Stdio::null, Stdio::from)).stderr(append_to(&log)?);
         let mut guard = guard.spawn().map_err(Error::io(format!("start {}", launch.name)))?;
         let control = guard.stdin.take();
         Ok(Self { name: launch.name.to_owned(), log, guard, control })
@@ -146,8 +157,7 @@ impl Drop for Process {
     }
 }
 
-fn guard_command(launch: &Launch<'_>, log: &Path) -> Command {
-    let mut guard = Command::new("/bin/sh");
+fn guard_command(launch: &Launch<'_>, mut guard: Command, log: &Path) -> Command {
     guard.args(["-c", GUARD, "guard"]).arg(launch.orphan_grace.as_secs().to_string()).arg(log);
     guard.arg(launch.command.get_program()).args(launch.command.get_args());
     for (name, value) in launch.command.get_envs() {
@@ -160,6 +170,11 @@ fn guard_command(launch: &Launch<'_>, log: &Path) -> Command {
         guard.current_dir(dir);
     }
     // A process group of its own keeps the terminal's Ctrl-C away: the parent decides on the order of stopping.
-    guard.process_group(0).stdin(Stdio::piped()).stderr(Stdio::null());
+    guard.process_group(0).stdin(Stdio::piped());
     guard
+}
+
+fn append_to(log: &Path) -> Result<Stdio, Error> {
+    let file = File::options().create(true).append(true).open(log);
+    file.map(Stdio::from).map_err(Error::io(format!("open {}", log.display())))
 }

@@ -36,6 +36,24 @@ pub(crate) async fn until_ready<F: Future<Output = Result<(), String>>>(
     }
 }
 
+/// Repeats `probe` until it succeeds and returns what it found; its error says what is still missing.
+pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
+    awaited: &str,
+    within: Duration,
+    mut probe: impl FnMut() -> F,
+) -> Result<T, Error> {
+    let deadline = Instant::now() + within;
+    loop {
+        match probe().await {
+            Ok(found) => return Ok(found),
+            Err(reason) if Instant::now() >= deadline => {
+                return Err(Error::Late { awaited: awaited.to_owned(), within, reason });
+            }
+            Err(_) => sleep(PROBE_INTERVAL).await,
+        }
+    }
+}
+
 /// Locks `<dir>/lock`, waiting for an orphan to end.
 pub(crate) async fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");

@@ -28,7 +28,7 @@ pub struct Services {
 #[derive(Debug)]
 enum Provided<T> {
     Named { url: String, by: &'static str },
-    Started { server: T, url: String, took: Duration },
+    Started { server: T, name: String, url: String, took: Duration },
 }
 
 impl Services {
@@ -101,7 +101,7 @@ impl<T> Provided<T> {
     fn summary(&self, name: &str) -> String {
         match self {
             Self::Named { by, .. } => format!("{name}: the one named by {by}"),
-            Self::Started { url, took, .. } => {
+            Self::Started { name, url, took, .. } => {
                 let place = url.rsplit('@').next().unwrap_or(url);
                 format!("{name}: {place}, started in {:.1} s", took.as_secs_f32())
             }
@@ -120,7 +120,8 @@ async fn broker(folder: &Path) -> Result<Provided<RabbitMq>, Error> {
     }
     let begun = Instant::now();
     let server = RabbitMq::start(&folder.join("rabbitmq"), RabbitMqOptions::default()).await?;
-    Ok(Provided::Started { url: server.amqp_url(), server, took: begun.elapsed() })
+    let name = format!("RabbitMQ {}", server.version().await?);
+    Ok(Provided::Started { name, url: server.amqp_url(), server, took: begun.elapsed() })
 }
 
 async fn database(folder: &Path) -> Result<Provided<Mongo>, Error> {
@@ -129,5 +130,6 @@ async fn database(folder: &Path) -> Result<Provided<Mongo>, Error> {
     }
     let begun = Instant::now();
     let server = Mongo::start(&folder.join("mongodb"), MongoOptions::default()).await?;
-    Ok(Provided::Started { url: server.uri(), server, took: begun.elapsed() })
+    let name = "MongoDB".to_owned();
+    Ok(Provided::Started { name, url: server.uri(), server, took: begun.elapsed() })
 }

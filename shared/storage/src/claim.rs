@@ -31,8 +31,13 @@ pub(crate) fn filter(order_id: &str, claim: &Claim) -> Document {
     }
     if !claim.redelivered {
         let over = doc! { "$lt": DateTime::from_millis(claim.now) };
-        let free =
-            [doc! { "lease_until": null }, doc! { "lease_until": over }, doc! { "owner": &claim.owner.0 }];
+        let implausible = doc! { "$gt": DateTime::from_millis(claim.latest_lease()) };
+        let free = [
+            doc! { "lease_until": null },
+            doc! { "lease_until": over },
+            doc! { "lease_until": implausible },
+            doc! { "owner": &claim.owner.0 },
+        ];
         filter.insert("$or", free.to_vec());
     }
     filter

@@ -1,4 +1,4 @@
-//! The collection, its indexes and its validator, as code.
+//! The collections, their indexes and their validators, as code.
 
 use futures_util::TryStreamExt as _;
 use mongodb::{
@@ -9,37 +9,56 @@ use mongodb::{
 };
 use orderfleet_domain::saga::{CauseClass, Phase};
 
-use crate::{Store, StoreError, store::ORDERS};
+use crate::{
+    Store, StoreError, dead_letter,
+    store::{DEAD_LETTERS, ORDERS},
+};
 
 /// Raised with every change of the validator: an older build does not put its own back.
 const VALIDATOR_VERSION: i32 = 1;
 const NAMESPACE_EXISTS: i32 = 48;
 
 impl Store {
-    /// Creates what is missing: the collection with its validator, and the indexes. Call it at every start, in as many
+    /// Creates what is missing: the collections with their validators, and the indexes. Call it at every start, in as many
     /// processes as there are; a crash in between leaves what was created, and the next call creates the rest. A
     /// validator of a newer build is left alone.
     ///
     /// # Errors
     /// The database did not answer in time, or an index of the same name has other fields.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        self.prepare_validator().await?;
-        self.call("create indexes", self.orders.create_indexes(indexes())).await.map(drop)
+        self.prepare_collection(ORDERS, (validator(), VALIDATOR_VERSION), indexes()).await?;
+        self.prepare_collection(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes()).await
     }
 
-    async fn prepare_validator(&self) -> Result<(), StoreError> {
-        let create = self.database.create_collection(ORDERS).validator(validator());
+    async fn prepare_collection(
+        &self,
+        name: &str,
+        (validator, version): (Document, i32),
+        indexes: impl IntoIterator<Item = IndexModel>,
+    ) -> Result<(), StoreError> {
+        self.prepare_validator(name, validator, version).await?;
+        let collection = self.database.collection::<Document>(name);
+        self.call("create indexes", collection.create_indexes(indexes)).await.map(drop)
+    }
+
+    async fn prepare_validator(
+        &self,
+        name: &str,
+        validator: Document,
+        version: i32,
+    ) -> Result<(), StoreError> {
+        let create = self.database.create_collection(name).validator(validator.clone());
         match self.call("create collection", create).await {
             Err(StoreError::Call { source, .. }) if is_there_already(&source) => {}
             other => return other,
         }
-        let list = self.database.list_collections().filter(doc! { "name": ORDERS });
+        let list = self.database.list_collections().filter(doc! { "name": name });
         let found: Vec<_> = self.call("list collections", async { list.await?.try_collect().await }).await?;
         let present = found.into_iter().next().and_then(|collection| collection.options.validator);
-        if present.as_ref().and_then(version_of) >= Some(VALIDATOR_VERSION) {
+        if present.as_ref().and_then(version_of) >= Some(version) {
             return Ok(());
         }
-        let change = doc! { "collMod": ORDERS, "validator": validator() };
+        let change = doc! { "collMod": name, "validator": validator };
         self.call("change the validator", self.database.run_command(change)).await.map(drop)
     }
 }
@@ -138,7 +157,7 @@ fn result() -> Document {
     }
 }
 
-fn text() -> Document {
+pub(crate) fn text() -> Document {
     doc! { "bsonType": "string", "minLength": 1 }
 }
 
@@ -146,11 +165,11 @@ fn words<const N: usize>(words: [&str; N]) -> Document {
     doc! { "enum": words.to_vec() }
 }
 
-fn number(minimum: i32) -> Document {
+pub(crate) fn number(minimum: i32) -> Document {
     doc! { "bsonType": ["int", "long"], "minimum": minimum }
 }
 
-fn long(minimum: i32) -> Document {
+pub(crate) fn long(minimum: i32) -> Document {
     doc! { "bsonType": "long", "minimum": minimum }
 }
 

@@ -1,4 +1,4 @@
-//! A connection to the orders, and the limit on every call.
+//! A connection to the database, and the limit on every call.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -9,14 +9,17 @@ use mongodb::{
 
 use crate::StoreError;
 
-/// Name of the one collection.
+/// Name of the collection of orders.
 pub(crate) const ORDERS: &str = "orders";
+/// Name of the collection of dead letters.
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
-/// The order documents. Cheap to clone; all clones share one pool of connections.
+/// The order documents and the dead letters. Cheap to clone; all clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) orders: Collection<RawDocumentBuf>,
+    pub(crate) dead_letters: Collection<RawDocumentBuf>,
     /// The driver has no timeout of its own for a whole call.
     pub(crate) timeout: Duration,
 }
@@ -24,7 +27,8 @@ pub struct Store {
 impl Store {
     pub(crate) fn new(client: &Client, name: &str, timeout: Duration) -> Self {
         let database = client.database(name);
-        Self { orders: database.collection(ORDERS), database, timeout }
+        let (orders, dead_letters) = (database.collection(ORDERS), database.collection(DEAD_LETTERS));
+        Self { database, orders, dead_letters, timeout }
     }
 
     /// Asks the primary for a sign of life.

@@ -70,9 +70,15 @@ impl Handling {
     }
 
     pub(super) fn claim(&mut self, policy: &Policy, moment: &Moment, kind: ClaimKind, claims: u32) -> Effect {
+        let claim = self.new_claim(policy, moment, kind);
+        self.at = At::Claiming { claim: claim.clone(), claims: claims + 1 };
+        Effect::Claim(claim)
+    }
+
+    fn new_claim(&self, policy: &Policy, moment: &Moment, kind: ClaimKind) -> Claim {
         let command = &self.delivered.command;
         let generation = if kind == ClaimKind::NewRun { command.generation - 1 } else { command.generation };
-        let claim = Claim {
+        Claim {
             kind,
             generation,
             fp: command.fp.clone(),
@@ -81,9 +87,7 @@ impl Handling {
             owner: self.worker.clone(),
             lease_until: moment.now + policy.lease_ms,
             nonce: moment.nonce,
-        };
-        self.at = At::Claiming { claim: claim.clone(), claims: claims + 1 };
-        Effect::Claim(claim)
+        }
     }
 
     pub(super) fn claimed(
@@ -176,11 +180,12 @@ impl Handling {
         if !self.delivered.lane.phases().contains(record.phase) {
             return self.hand_over(&record);
         }
-        let lease_is_live = record.lease_until > moment.now && record.owner.as_ref() != Some(&self.worker);
-        if claims >= CLAIMS_MAX || (lease_is_live && !self.delivered.redelivered) {
+        let kind = ClaimKind::Continue(self.delivered.lane.phases());
+        let claim = self.new_claim(policy, moment, kind.clone());
+        if claims >= CLAIMS_MAX || claim.respects(record.owner.as_ref(), record.lease_until) {
             return self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred));
         }
-        self.claim(policy, moment, ClaimKind::Continue(self.delivered.lane.phases()), claims)
+        self.claim(policy, moment, kind, claims)
     }
 
     /// The message asks for a run that has not begun. What the run before still owes comes first: its event can no longer be
@@ -203,12 +208,12 @@ impl Handling {
     pub(super) fn absent(&mut self, policy: &Policy, moment: &Moment) -> Effect {
         match &self.delivered.command.kind {
             CommandKind::Place { .. } => self.insert(policy, moment),
-            CommandKind::Cancel { requested_at } => {
-                match moment.now - requested_at.as_millisecond() < CANCEL_WAITS_MAX_MS {
-                    true => self.copy(Some(Tier::M2), Then::End(Ending::Deferred)),
-                    false => self.poison("cancel of an order that did not appear within 24 hours"),
+            CommandKind::Cancel { requested_at } => match moment.now - requested_at.as_millisecond() {
+                age if age < CANCEL_WAITS_MAX_MS => {
+                    self.copy(Some(cancel_wait(age)), Then::End(Ending::Deferred))
                 }
-            }
+                _ => self.poison("cancel of an order that did not appear within 24 hours"),
+            },
             _ => self.poison("the order has no document"),
         }
     }
@@ -225,4 +230,9 @@ impl Handling {
             Phase::Done => self.note(Note::CancelTooLate(moment.now), Then::End(Ending::NothingToDo)),
         }
     }
+}
+
+/// A cancel that overtook its order looks for it as often as its age makes it likely to come: in time to be honoured.
+fn cancel_wait(age: Millis) -> Tier {
+    Tier::ALL.into_iter().rev().find(|tier| tier.millis() <= age / 2).unwrap_or(Tier::S1).min(Tier::M2)
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A decision, apart from the document it is applied to: the same decision can meet a newer base.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Choice {
     /// Step `cur` took effect.
     StepDone(String),
@@ -46,7 +46,7 @@ pub(super) fn plan(
         Choice::Defer { what, charged, .. } => plan.defer(what, *charged, choice),
         Choice::Hold(reason) => plan.hold(reason, handling),
         Choice::HandBack => plan.hand_back(),
-        Choice::Resolve(decision) => plan.resolve(*decision),
+        Choice::Resolve(decision) => plan.resolve(*decision, handling),
         Choice::MakeFinal => plan.make_final(),
     }
     plan.finish()
@@ -193,15 +193,21 @@ impl<'a> Plan<'a> {
         self.owes = self.moment.blocked;
     }
 
-    fn resolve(&mut self, decision: Decision) {
+    fn resolve(&mut self, decision: Decision, handling: &Handling) {
         self.next.hold = None;
-        match decision {
-            Decision::Release => {
+        match (decision, self.base.phase) {
+            (Decision::Release, _) | (Decision::Settle, Phase::Run) => {
                 self.entry("hold_released", None);
                 self.move_to(self.base.cur);
             }
-            Decision::Settle => self.step_settled(StepState::SettledByPerson, String::new()),
-            Decision::Discard => {
+            (Decision::Settle, _) => self.step_settled(StepState::SettledByPerson, String::new()),
+            (Decision::Discard, Phase::Run) => {
+                let step = self.base.step(self.base.cur).clone();
+                let message = "discarded by a person".to_owned();
+                let cause = Cause { class: CauseClass::Discarded, step, code: None, message, rev: 0 };
+                self.compensate(cause, handling);
+            }
+            (Decision::Discard, _) => {
                 self.entry("discarded", None);
                 for step in 0..=self.base.cur {
                     self.result_of(step, StepState::SettledByPerson, String::new());
@@ -230,6 +236,7 @@ impl<'a> Plan<'a> {
     fn end(&mut self, phase: Phase) {
         self.move_to(self.next.cur);
         self.next.phase = phase;
+        self.next.hold = None;
         self.entry(phase.as_str(), None);
         self.release();
         self.owes = self.moment.blocked;

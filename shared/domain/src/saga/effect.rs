@@ -63,7 +63,7 @@ impl Phases {
 }
 
 /// A delivery as the core sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delivered {
     /// The decoded message.
     pub command: Command,
@@ -74,7 +74,7 @@ pub struct Delivered {
 }
 
 /// The world at the moment of an input: what the core has no way to know by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Moment {
     /// The clock.
     pub now: Millis,
@@ -87,7 +87,7 @@ pub struct Moment {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     /// The delivery arrived.
     Delivered,
@@ -102,7 +102,7 @@ pub enum Input {
 }
 
 /// Answers of the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StoreReply {
     /// The insert, write or note is majority-committed.
     Applied,
@@ -172,7 +172,7 @@ impl Verb {
 }
 
 /// The one thing to do next. Perform it, then feed what came of it to [`crate::saga::Handling::on`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Insert the order's document with this record.
     Insert(Box<Record>),
@@ -218,6 +218,22 @@ pub struct Claim {
     pub lease_until: Millis,
     /// Nonce of this claim.
     pub nonce: Nonce,
+}
+
+impl Claim {
+    /// Leases that end later than this were written by a clock that is wrong, and are not respected: twice the claimer's own
+    /// lease from now.
+    #[must_use]
+    pub fn latest_lease(&self) -> Millis {
+        self.lease_until + (self.lease_until - self.now)
+    }
+
+    /// Whether a lease keeps this claim from passing.
+    #[must_use]
+    pub fn respects(&self, owner: Option<&WorkerId>, lease_until: Millis) -> bool {
+        let live = (self.now..=self.latest_lease()).contains(&lease_until);
+        live && !self.redelivered && owner != Some(&self.owner)
+    }
 }
 
 /// What a claim is for.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One delivery in the hands of one worker, from its arrival to its ack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Handling {
     pub(super) delivered: Delivered,
     pub(super) worker: WorkerId,
@@ -21,7 +21,7 @@ pub struct Handling {
 }
 
 /// How far this run's steps may have been attempted, as far as this worker has to care.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reach {
     /// `hi` as it stood before this worker's claim; none if the worker began the run.
     pub(super) hi_before: Option<u32>,
@@ -37,7 +37,7 @@ impl Reach {
 }
 
 /// What the last effect was, and so what the next input answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum At {
     Arrived,
     Inserting(Box<Record>),
@@ -74,13 +74,13 @@ pub(super) enum At {
 }
 
 /// What follows a confirmed publish or an applied note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Then {
     /// Ack. There is no document to record in that something is owed: an unconfirmed publish is repeated.
     End(Ending),
     /// Ack. The document was read or written at this run and revision, with `evp` as in `owed`. After the confirm the flag
-    /// is lowered if nobody can be working on the order at that revision; without one it is raised.
-    Recorded { generation: u32, rev: u64, owed: bool, at_rest: bool, ending: Ending },
+    /// is lowered if this settles what the document owes; without one it is raised.
+    Recorded { generation: u32, rev: u64, owed: bool, settled: bool, ending: Ending },
     /// Ack. Without a confirm a copy of the message waits: a subscriber that takes no more events must not hold an order.
     OrLater(Ending),
     /// Lower the flag at this run and revision, then look at the document again.
@@ -163,6 +163,11 @@ impl Handling {
         if base.phase.is_terminal() {
             let record = base.clone();
             return self.finish(moment, &record);
+        }
+        // Set by somebody who took this worker for dead: what it has done is recorded, and no more is done.
+        if base.hold.is_some() {
+            let record = base.clone();
+            return self.park_held(&record);
         }
         if !self.delivered.lane.phases().contains(base.phase) {
             let record = base.clone();
@@ -298,15 +303,17 @@ impl Handling {
         if record.phase.is_terminal() {
             return self.finish(moment, &record);
         }
-        if record.epoch > write.expect.epoch {
-            return self.copy(Some(Tier::S5), Then::recorded(&record, Ending::Fenced));
-        }
-        if record.rev < write.next.rev && !(write.expect.uncancelled && record.cancel) {
+        if record.epoch == write.expect.epoch && record.rev <= write.expect.rev {
+            if write.expect.uncancelled && record.cancel {
+                self.base = Some(record);
+                return self.write(policy, moment, choice);
+            }
             self.at = At::Writing { write: write.clone(), choice };
             return Effect::Write(write);
         }
-        self.base = Some(record);
-        self.write(policy, moment, choice)
+        // A newer claim; or a revision that is not ours at our own epoch, which nobody should write: whether our write lies
+        // beneath it cannot be known, so a fresh claim decides.
+        self.copy(Some(Tier::S5), Then::recorded(&record, Ending::Fenced))
     }
 
     /// The write is committed: what does it lead to?

@@ -28,6 +28,13 @@ pub struct StepSettings {
     /// Repeats at once, with the same key, before an unknown outcome is charged; 0 to 10.
     #[serde(default = "quick_retries")]
     pub quick_retries: u32,
+    /// Consecutive calls without a definite answer after which a worker leaves the service alone for a while, 1 to 1,000.
+    #[serde(default = "breaker_failures")]
+    pub breaker_failures: u32,
+    /// Calls in flight per worker, 1 to 1,024. Unset: three quarters of the worker's own concurrency, so that a service that
+    /// hangs cannot occupy a whole worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u16>,
 }
 
 fn timeout_ms() -> u64 {
@@ -41,6 +48,9 @@ fn deadline_s() -> u32 {
 }
 fn quick_retries() -> u32 {
     2
+}
+fn breaker_failures() -> u32 {
+    10
 }
 
 impl StepSettings {
@@ -58,6 +68,8 @@ impl StepSettings {
             attempts_max: attempts_max(),
             deadline_s: deadline_s(),
             quick_retries: quick_retries(),
+            breaker_failures: breaker_failures(),
+            concurrency: None,
         })
     }
 }
@@ -111,6 +123,12 @@ impl Policy {
             }
             if step.quick_retries > 10 {
                 return error(setting("quick_retries"), "must be between 0 and 10");
+            }
+            if !(1..=1_000).contains(&step.breaker_failures) {
+                return error(setting("breaker_failures"), "must be between 1 and 1000");
+            }
+            if step.concurrency.is_some_and(|calls| !(1..=1_024).contains(&calls)) {
+                return error(setting("concurrency"), "must be between 1 and 1024");
             }
         }
         Ok(Self { steps, lease_ms })
@@ -213,12 +231,17 @@ mod tests {
         slow.timeout_ms = 0;
         let mut odd = step("b");
         odd.url = "ftp://x".into();
+        let (mut touchy, mut closed) = (step("b"), step("b"));
+        touchy.breaker_failures = 0;
+        closed.concurrency = Some(0);
         let mut telling = step("b");
         telling.url = "http://user:secret@host/steps".into();
         for (steps, setting) in [
             (vec![], "steps"),
             (vec![step("a"), step("a")], "steps[1].name"),
             (vec![step("a"), slow], "steps[1].timeout_ms"),
+            (vec![step("a"), touchy], "steps[1].breaker_failures"),
+            (vec![step("a"), closed], "steps[1].concurrency"),
             (vec![step("a"), odd], "steps[1].url"),
             (vec![step("a"), telling], "steps[1].url"),
         ] {

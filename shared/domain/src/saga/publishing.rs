@@ -10,10 +10,10 @@ use crate::saga::{
 impl Then {
     /// Ack, with the document as read or written to record an owed publish in.
     pub(super) fn recorded(record: &Record, ending: Ending) -> Self {
-        // While somebody may be working on the order, a message about it may find a live lease and rely on the flag. At
-        // rest, whoever takes the message that was just confirmed has to raise the revision before anything else.
-        let at_rest = record.phase.is_terminal() || record.hold.is_some() || record.lease_until == 0;
-        Self::Recorded { generation: record.generation, rev: record.rev, owed: record.evp, at_rest, ending }
+        // Before that, another worker may have taken the very message that was just confirmed, and ack it in reliance on
+        // the flag. What an end or a hold owes is owed once: whoever publishes it settles it for all.
+        let settled = record.phase.is_terminal() || record.hold.is_some();
+        Self::Recorded { generation: record.generation, rev: record.rev, owed: record.evp, settled, ending }
     }
 }
 
@@ -25,7 +25,7 @@ impl Handling {
 
     pub(super) fn published(&mut self, then: Then) -> Effect {
         match then {
-            Then::Recorded { generation, rev, owed: true, at_rest: true, ending } => {
+            Then::Recorded { generation, rev, owed: true, settled: true, ending } => {
                 self.note(Note::Owed { generation, rev, owed: false }, Then::End(ending))
             }
             Then::LookAgain { generation, rev } => {
@@ -42,8 +42,8 @@ impl Handling {
     /// Not confirmed in its time: what is owed goes into the document, where there is one.
     pub(super) fn not_published(&mut self, publications: Vec<Publication>, then: Then) -> Effect {
         match then {
-            Then::Recorded { owed: true, .. } => self.end(Ending::Owed),
-            Then::Recorded { generation, rev, owed: false, .. } => {
+            // Also where the flag was up when the document was read: somebody may have lowered it since.
+            Then::Recorded { generation, rev, .. } => {
                 self.note(Note::Owed { generation, rev, owed: true }, Then::End(Ending::Owed))
             }
             Then::OrLater(_) | Then::LookAgain { .. } => self.later(),
@@ -139,7 +139,7 @@ impl Handling {
         let dead_letter = Publication::DeadLetter {
             queue: DeadLetterQueue::Held,
             id: hold.id.clone(),
-            reason: format!("the undo of {} was refused", hold.step),
+            reason: format!("held at {}", hold.step),
         };
         self.publish(vec![dead_letter], Then::recorded(record, Ending::Held))
     }
@@ -155,9 +155,13 @@ impl Handling {
     }
 
     pub(super) fn poison(&mut self, reason: &str) -> Effect {
+        let command = &self.delivered.command;
+        // Two bodies, or two kinds of message, about one order are two dead letters.
+        let fp = command.fp.as_ref().map_or("", |fp| fp.as_str());
+        let told = format!("{} {fp} {reason}", command.kind.as_str());
         let dead_letter = Publication::DeadLetter {
             queue: DeadLetterQueue::Poison,
-            id: poison_id(self.order_id(), self.delivered.command.generation, reason),
+            id: poison_id(self.order_id(), command.generation, &told),
             reason: reason.to_owned(),
         };
         self.publish(vec![dead_letter], Then::End(Ending::Poison))

@@ -191,9 +191,9 @@ impl Record {
 pub struct Hold {
     /// Names this hold; a person's decision names it too, so that it cannot hit a later one.
     pub id: String,
-    /// The step that cannot be undone.
+    /// The step that cannot be undone, or that workers crashed at.
     pub step: StepName,
-    /// The downstream's answer, shortened.
+    /// The downstream's answer, shortened, or what is known of the crashes.
     pub reason: String,
     /// When it was set.
     pub at: Millis,

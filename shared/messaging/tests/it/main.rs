@@ -5,7 +5,9 @@
 mod consuming;
 mod delivery_limit;
 mod outages;
+mod pausing;
 mod publishing;
+mod recovering;
 mod shutdown;
 mod support;
 mod tiers;

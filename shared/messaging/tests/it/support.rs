@@ -1,6 +1,7 @@
 //! A fleet of its own per test: a prefix, the topology under it, and hands to look into its queues.
 
 mod clean_up;
+mod faulty;
 mod running;
 
 use std::{
@@ -25,11 +26,12 @@ use orderfleet_messaging::{
 };
 use orderfleet_native::{RabbitMq, RabbitMqOptions, Services, TempFolder};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{Instant, sleep},
 };
 
 use clean_up::CleanUp;
+pub(crate) use faulty::Faulty;
 pub(crate) use running::{Running, text};
 
 /// For whatever must happen; far longer than it takes.
@@ -77,7 +79,8 @@ impl Fleet {
 
     pub(crate) fn consumer(&self, subscriptions: Vec<Subscription>) -> Consumer {
         let (settings, topology) = (self.settings.clone(), self.topology());
-        Consumer { settings, topology, name: "test".into(), subscriptions }
+        let paused = watch::channel(false).1;
+        Consumer { settings, topology, name: "test".into(), subscriptions, paused }
     }
 
     /// Subscribes to the queue behind a lane; deliveries are handed to the test, which acks them or does not.
@@ -97,9 +100,21 @@ impl Fleet {
 
     /// Ready messages of a queue, as the broker says.
     pub(crate) async fn ready(&self, queue: &str) -> u32 {
+        self.look(queue).await.message_count()
+    }
+
+    /// Waits until the broker says that nobody consumes a queue, which it does a little late.
+    pub(crate) async fn until_unconsumed(&self, queue: &str) {
+        eventually(&format!("no consumer of {queue}"), async || {
+            (self.look(queue).await.consumer_count() == 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn look(&self, queue: &str) -> lapin::Queue {
         let channel = self.channel().await;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap().message_count()
+        channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap()
     }
 
     pub(crate) async fn until_ready(&self, queue: &str, count: u32) {

@@ -1,4 +1,4 @@
-//! The little of MongoDB's wire protocol that starting a replica set takes. Sources: MongoDB manual, "MongoDB Wire
+//! The little of MongoDB's wire protocol that running a replica set takes. Sources: MongoDB manual, "MongoDB Wire
 //! Protocol" (`OP_MSG`), and bsonspec.org. Everything else belongs to the driver.
 
 use std::io;
@@ -34,9 +34,11 @@ impl Document {
         self.element(0x03, name, &value.bytes())
     }
 
-    /// An array with one element; arrays are documents with the keys "0", "1", …
-    pub(super) fn array_of_one(self, name: &str, value: &Self) -> Self {
-        self.element(0x04, name, &Self::default().document("0", value).bytes())
+    /// Arrays are documents with the keys "0", "1", …
+    pub(super) fn array(self, name: &str, values: &[Self]) -> Self {
+        let numbered = values.iter().enumerate();
+        let array = numbered.fold(Self::default(), |array, (n, value)| array.document(&n.to_string(), value));
+        self.element(0x04, name, &array.bytes())
     }
 
     fn element(mut self, kind: u8, name: &str, value: &[u8]) -> Self {
@@ -66,10 +68,21 @@ impl Reply {
         bytes.try_into().ok().map(i32::from_le_bytes)
     }
 
+    pub(super) fn long(&self, name: &str) -> Option<i64> {
+        let bytes = self.value(0x12, name)?.get(..8)?;
+        bytes.try_into().ok().map(i64::from_le_bytes)
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let value = self.value(0x02, name)?;
         let text = value.get(4..4 + size_at(value, 0)? - 1)?;
         Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// A document within.
+    pub(super) fn inner(&self, name: &str) -> Option<Self> {
+        let value = self.value(0x03, name)?;
+        Some(Self(value.get(..size_at(value, 0)?)?.to_vec()))
     }
 
     /// The bytes from the value of a top-level field on.
@@ -143,12 +156,15 @@ mod tests {
         let inner = Document::default().flag("wanted", false);
         let document = Document::default()
             .text("first", "one")
-            .array_of_one("list", &inner)
+            .array("list", &[inner])
+            .document("inner", &Document::default().int("code", 7))
             .int("code", 93)
             .flag("wanted", true);
         let reply = Reply(document.bytes());
         assert!(reply.is_true("wanted"));
         assert_eq!(reply.int("code"), Some(93));
+        assert_eq!(reply.inner("inner").and_then(|inner| inner.int("code")), Some(7));
+        assert_eq!(reply.long("code"), None, "another type");
         assert_eq!(reply.text("first").as_deref(), Some("one"));
         assert_eq!(reply.text("absent"), None);
     }

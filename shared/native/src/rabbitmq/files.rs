@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
-use super::RabbitMqOptions;
+use super::{RabbitMqOptions, program};
 use crate::{Error, Ports};
 
 /// A node name need not be unique: nodes find each other through `epmd`, and each server has its own.
 const NODE_NAME: &str = "orderfleet@localhost";
-const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+pub(super) const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 /// At this little free space the broker blocks publishers; its default can exceed what a small machine has.
 const DISK_FREE_LIMIT_BYTES: u64 = 50_000_000;
 
@@ -32,7 +32,8 @@ impl Files {
         let dir = dir.canonicalize().map_err(io("resolve"))?;
         let mut ports = Ports::open(&dir.join("ports"))?;
         let files = Self {
-            log: options.log.clone().unwrap_or_else(|| dir.join("rabbitmq.log")),
+            log: path::absolute(options.log.clone().unwrap_or_else(|| dir.join("rabbitmq.log")))
+                .map_err(io("resolve the log of"))?,
             ctl_script: dir.join("rabbitmqctl"),
             amqp_port: ports.take("amqp")?,
             epmd_port: ports.take("epmd")?,
@@ -43,7 +44,7 @@ impl Files {
         write("advanced.config", &files.settings(options))?;
         write("enabled_plugins", "[].\n")?;
         write("rabbitmq-env.conf", "")?;
-        write("rabbitmqctl", &files.ctl_script_text())?;
+        write("rabbitmqctl", &files.ctl_script_text(options.image.is_some()))?;
         fs::set_permissions(&files.ctl_script, fs::Permissions::from_mode(0o755))
             .map_err(io("write into"))?;
         Ok(files)
@@ -51,27 +52,28 @@ impl Files {
 
     /// Erlang terms and no `rabbitmq.conf`, whose translation makes a start 0.7 s slower.
     fn settings(&self, options: &RabbitMqOptions) -> String {
+        let confirm_timeout = options.dead_letter_confirm_timeout.map_or_else(String::new, |timeout| {
+            format!(",\n  {{dead_letter_worker_publisher_confirm_timeout, {}}}", timeout.as_millis())
+        });
         format!(
             "[{{rabbit, [\n  \
                {{tcp_listeners, [{{\"127.0.0.1\", {port}}}]}},\n  \
-               {{disk_free_limit, {DISK_FREE_LIMIT_BYTES}}},\n  \
-               {{dead_letter_worker_publisher_confirm_timeout, {confirm_timeout_ms}}}\n\
+               {{disk_free_limit, {DISK_FREE_LIMIT_BYTES}}}{confirm_timeout}\n\
              ]}}].\n",
             port = self.amqp_port,
-            confirm_timeout_ms = options.dead_letter_confirm_timeout.as_millis(),
         )
     }
 
     /// For the server and its tools alike. Nothing is shared with another RabbitMQ on this machine.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
-        let path = |name: &str| self.dir.join(name).display().to_string();
+        let inside = |name: &str| self.dir.join(name).display().to_string();
         let loopback = "-kernel inet_dist_use_interface {127,0,0,1}".to_owned();
         vec![
-            ("HOME", path("")),
+            ("HOME", inside("")),
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
             ("ERL_EPMD_PORT", self.epmd_port.to_string()),
-            ("ERL_CRASH_DUMP", path("erl_crash.dump")),
+            ("ERL_CRASH_DUMP", inside("erl_crash.dump")),
             ("RABBITMQ_NODENAME", NODE_NAME.to_owned()),
             ("RABBITMQ_DIST_PORT", self.distribution_port.to_string()),
             ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback.clone()),
@@ -79,12 +81,12 @@ impl Files {
             // Port 0 lets each tool take any free one; the default range allows eleven at a time per machine.
             ("RABBITMQ_CTL_DIST_PORT_MIN", "0".to_owned()),
             ("RABBITMQ_CTL_DIST_PORT_MAX", "0".to_owned()),
-            ("RABBITMQ_CONF_ENV_FILE", path("rabbitmq-env.conf")),
-            ("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf")),
-            ("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config")),
-            ("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins")),
-            ("RABBITMQ_MNESIA_BASE", path("data")),
-            ("RABBITMQ_LOG_BASE", path("log")),
+            ("RABBITMQ_CONF_ENV_FILE", inside("rabbitmq-env.conf")),
+            ("RABBITMQ_CONFIG_FILE", inside("rabbitmq.conf")),
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", inside("advanced.config")),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", inside("enabled_plugins")),
+            ("RABBITMQ_MNESIA_BASE", inside("data")),
+            ("RABBITMQ_LOG_BASE", inside("log")),
             ("RABBITMQ_LOGS", "-".to_owned()),
             // Unbound: threads bound to cores wait for whatever else runs there, and here everything does.
             ("RABBITMQ_SCHEDULER_BIND_TYPE", "u".to_owned()),
@@ -93,9 +95,14 @@ impl Files {
         ]
     }
 
-    fn ctl_script_text(&self) -> String {
+    fn ctl_script_text(&self, in_container: bool) -> String {
         let mut text =
             "#!/bin/sh\n# rabbitmqctl for the broker in this folder, for example: list_queues\n".to_owned();
+        if in_container {
+            writeln!(text, "{}", program::ctl_in_container(&self.dir))
+                .expect("writing to a string cannot fail");
+            return text;
+        }
         for (name, value) in self.environment() {
             let quoted = value.replace('\'', r"'\''");
             writeln!(text, "export {name}='{quoted}'").expect("writing to a string cannot fail");

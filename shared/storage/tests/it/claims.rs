@@ -33,11 +33,12 @@ async fn a_redelivered_claim_passes_a_live_lease() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_over_or_was_given_back_is_free() {
+async fn a_lease_that_is_over_or_was_given_back_or_cannot_be_right_is_free() {
     in_database(async |db| {
         let over = Record { lease_until: NOW - 1, ..db.first() };
         let given_back = Record { lease_until: 0, owner: None, ..db.first() };
-        for (key, record) in [("over", over), ("given-back", given_back)] {
+        let wrong_clock = Record { lease_until: NOW + 3_600_000, ..db.first() };
+        for (key, record) in [("over", over), ("given-back", given_back), ("wrong-clock", wrong_clock)] {
             let id = db.given(key, &record).await;
             assert_eq!(claimed(db.store.claim(&id, &db.go_on("w2")).await.0).lease_until, NOW + LEASE_MS);
         }

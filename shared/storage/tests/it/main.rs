@@ -1,10 +1,12 @@
-//! Order documents on a real MongoDB server.
+//! Order documents and dead letters on a real MongoDB server.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
 
 mod claims;
+mod dead_letters;
 mod documents;
 mod failures;
+mod holds;
 mod notes;
 mod schema;
 mod support;

@@ -79,7 +79,8 @@ async fn preparing_again_and_at_once_changes_nothing() {
 async fn a_missing_validator_is_put_in_place_and_a_newer_one_is_left_alone() {
     in_database(async |db| {
         let title = async || {
-            let mut found = db.database.list_collections().await.unwrap();
+            let own = doc! { "name": "orders" };
+            let mut found = db.database.list_collections().filter(own).await.unwrap();
             let options = found.try_next().await.unwrap().unwrap().options;
             let schema =
                 options.validator.and_then(|validator| validator.get_document("$jsonSchema").cloned().ok());

@@ -10,12 +10,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::DEADLINE;
 
-/// Counts how often the subscriptions were made.
-struct Subscribed(watch::Sender<u32>);
+/// How often the subscriptions were made, and how often they rested.
+#[derive(Debug, Default)]
+struct Times {
+    subscribed: u32,
+    paused: u32,
+}
 
-impl Observer for Subscribed {
+struct Counter(watch::Sender<Times>);
+
+impl Observer for Counter {
     fn subscribed(&self) {
-        self.0.send_modify(|count| *count += 1);
+        self.0.send_modify(|times| times.subscribed += 1);
+    }
+
+    fn paused(&self) {
+        self.0.send_modify(|times| times.paused += 1);
     }
 
     fn lost(&self, _why: &str) {}
@@ -27,12 +37,12 @@ impl Observer for Subscribed {
 pub(crate) struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ConnectError>>,
-    subscribed: watch::Receiver<u32>,
+    times: watch::Receiver<Times>,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
 }
 
 impl Running {
-    /// Returns once it is subscribed. Its handler passes every delivery on to [`Running::next`] and is done.
+    /// Returns once it is subscribed, or paused if it begins so. Its handler passes every delivery on to [`Running::next`] and is done.
     pub(crate) async fn start(consumer: Consumer) -> Self {
         let (sender, deliveries) = mpsc::unbounded_channel();
         let mut running = Self::start_with(consumer, move |delivery| {
@@ -44,25 +54,45 @@ impl Running {
         running
     }
 
-    /// Returns once it is subscribed.
+    /// As [`Running::start`], with a handler of the test's own.
     pub(crate) async fn start_with<F, Handled>(consumer: Consumer, handle: F) -> Self
     where
         F: Fn(Delivery) -> Handled + Clone + Send + Sync + 'static,
         Handled: Future<Output = ()> + Send + 'static,
     {
-        let (shutdown, (counter, subscribed)) = (CancellationToken::new(), watch::channel(0));
+        let (shutdown, (counter, times)) = (CancellationToken::new(), watch::channel(Times::default()));
+        let begins_paused = *consumer.paused.borrow();
         let token = shutdown.clone();
-        let task = tokio::spawn(async move { consumer.run(&Subscribed(counter), token, handle).await });
+        let task = tokio::spawn(async move { consumer.run(&Counter(counter), token, handle).await });
         let deliveries = mpsc::unbounded_channel().1;
-        let mut running = Self { shutdown, task, subscribed, deliveries };
-        running.until_subscribed(1).await;
+        let mut running = Self { shutdown, task, times, deliveries };
+        match begins_paused {
+            true => running.until_paused(1).await,
+            false => running.until_subscribed(1).await,
+        }
         running
     }
 
     /// Waits until the subscriptions were made so many times.
     pub(crate) async fn until_subscribed(&mut self, times: u32) {
-        let subscribed = timeout(DEADLINE, self.subscribed.wait_for(|count| *count >= times)).await;
+        let subscribed = timeout(DEADLINE, self.times.wait_for(|seen| seen.subscribed >= times)).await;
         subscribed.expect("subscribed in time").expect("the consumer runs");
+    }
+
+    /// Waits until it was paused so many times.
+    pub(crate) async fn until_paused(&mut self, times: u32) {
+        let paused = timeout(DEADLINE, self.times.wait_for(|seen| seen.paused >= times)).await;
+        paused.expect("paused in time").expect("the consumer runs");
+    }
+
+    /// How often the subscriptions were made so far.
+    pub(crate) fn times_subscribed(&self) -> u32 {
+        self.times.borrow().subscribed
+    }
+
+    /// Whether everything that was delivered so far has been taken with [`Running::next`].
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.deliveries.is_empty()
     }
 
     pub(crate) async fn next(&mut self) -> Delivery {

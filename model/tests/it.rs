@@ -1,0 +1,137 @@
+//! The saga core in the hostile world: what was kept, what small bounds hold, and many random schedules.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use orderfleet_model::{
+    Schedule,
+    exhaustive::{Exhaustive, scopes},
+    mutants, shrink,
+    simulate::{self, Tally},
+};
+
+/// Simulated orders on every change; `ORDERFLEET_SAGAS` sets another number.
+const SAGAS: u64 = 100_000;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn schedules(folder: &Path) -> Vec<(PathBuf, Schedule)> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |file: PathBuf| {
+        let schedule = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        (file, schedule)
+    };
+    files.map(read).collect()
+}
+
+fn assert_holds(name: &str, schedule: &Schedule) {
+    let verdict = schedule.play();
+    if let Some((property, how)) = verdict.violation() {
+        panic!("{name} violates {}: {how}\n{}", property.name(), verdict.story(&schedule.scope).join("\n"));
+    }
+}
+
+#[test]
+fn every_schedule_that_once_broke_the_core_holds() {
+    let kept = schedules(&folder("corpus"));
+    assert!(!kept.is_empty());
+    for (file, schedule) in kept {
+        assert_holds(&file.display().to_string(), &schedule);
+    }
+}
+
+#[test]
+fn every_rule_has_a_schedule_that_needs_it_and_that_the_shipped_core_survives() {
+    let all = mutants::all().unwrap();
+    for mutant in &all {
+        let text = fs::read_to_string(mutants::kept(mutant))
+            .unwrap_or_else(|error| panic!("{}: {error}", mutant.name));
+        assert_holds(&mutant.name, &serde_json::from_str(&text).unwrap());
+    }
+    assert_eq!(schedules(&folder("mutants")).len(), all.len(), "a kept schedule has no mutant");
+}
+
+#[test]
+fn every_mutant_still_has_its_place_in_the_source() {
+    let root = folder("..");
+    for mutant in mutants::all().unwrap() {
+        for file in mutant.files() {
+            let text = fs::read_to_string(root.join(file)).unwrap();
+            let changed = mutant.apply(file, text.clone()).unwrap();
+            assert_ne!(changed, text, "{} changes nothing", mutant.name);
+        }
+    }
+}
+
+#[test]
+fn every_schedule_within_the_small_bounds_holds_and_the_search_is_not_vacuous() {
+    for named in scopes(false) {
+        let found = Exhaustive::new(named.scope).search(1, None);
+        eprintln!("{}: {} states, depth {}, {:?}", named.name, found.states, found.depth, found.took);
+        if let Some((property, schedule)) = found.counterexample {
+            let verdict = schedule.play();
+            panic!(
+                "{} violates {}:\n{}",
+                named.name,
+                property.name(),
+                verdict.story(&schedule.scope).join("\n")
+            );
+        }
+        assert!(found.exhausted, "{}", named.name);
+        assert_eq!(found.unreached, Vec::<&str>::new(), "{}", named.name);
+    }
+}
+
+#[test]
+fn random_schedules_hold_and_reach_every_ending() {
+    let sagas = std::env::var("ORDERFLEET_SAGAS").ok().and_then(|sagas| sagas.parse().ok()).unwrap_or(SAGAS);
+    let mut tally = Tally::default();
+    for seed in 0..sagas {
+        let (schedule, verdict) = simulate::run(seed);
+        tally.count(&schedule.scope.budget, &verdict);
+        if verdict.violation().is_some() {
+            assert_holds(&format!("seed {seed}"), &shrink(&schedule));
+        }
+    }
+    eprintln!("{tally:#?}");
+    let endings: Vec<_> = tally.endings.keys().copied().collect();
+    let all =
+        ["cancelled", "done", "done in a later run", "failed", "held being undone", "held going forward"];
+    assert_eq!(endings, all);
+}
+
+#[test]
+fn a_seed_names_one_schedule() {
+    assert_eq!(simulate::run(7), simulate::run(7));
+}
+
+#[test]
+fn a_kept_simulation_replays_to_the_same_end() {
+    for seed in 0..200 {
+        let (schedule, verdict) = simulate::run(seed);
+        assert_eq!(schedule.play().world, verdict.world, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_undisturbed_order_costs_one_insert_and_three_writes() {
+    let scope = serde_json::from_value(serde_json::json!({
+        "steps": 3, "attempts_max": 1, "quick_retries": 0, "slots": 1, "timed": true, "budget": {}
+    }));
+    let schedule = Schedule { note: String::new(), scope: scope.unwrap(), actions: Vec::new() };
+    let verdict = schedule.play();
+    assert_eq!(verdict.violation(), None);
+    let story = verdict.story(&schedule.scope);
+    let count = |what: &str| story.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(
+        (count(": insert"), count(": write"), count(": Call"), count(": claim")),
+        (1, 3, 3, 0),
+        "{story:#?}"
+    );
+}

@@ -1,0 +1,90 @@
+//! A message in hand, and what it can come by.
+
+use bytes::Bytes;
+use lapin::{
+    Acker,
+    message::Delivery as AmqpDelivery,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use orderfleet_domain::saga::{DeadLetterQueue, Lane};
+
+use crate::{Headers, Topology};
+
+/// What can be consumed: a lane, or a queue of dead letters.
+pub trait Source: Clone + Send + Sync + 'static {
+    /// The name of its queue.
+    fn queue(&self, topology: &Topology) -> String;
+
+    /// What a delivery came by, told more exactly by its routing key.
+    #[must_use]
+    fn delivered(&self, routing_key: &str) -> Self;
+}
+
+/// A message in hand.
+#[derive(Debug)]
+pub struct Delivery<S = Lane> {
+    /// What it came by.
+    pub lane: S,
+    /// Its body.
+    pub body: Bytes,
+    /// Its allowed headers.
+    pub headers: Headers,
+    /// As `headers`, with those only newer builds know.
+    pub all_headers: Headers,
+    /// Whether the broker delivered it before.
+    pub redelivered: bool,
+    acker: Acker,
+}
+
+impl<S: Source> Delivery<S> {
+    pub(crate) fn new(source: &S, delivery: AmqpDelivery) -> Self {
+        Self {
+            lane: source.delivered(delivery.routing_key.as_str()),
+            headers: Headers::received(&delivery.properties, false),
+            all_headers: Headers::received(&delivery.properties, true),
+            redelivered: delivery.redelivered,
+            body: Bytes::from(delivery.data),
+            acker: delivery.acker,
+        }
+    }
+}
+
+impl<S> Delivery<S> {
+    /// Acknowledges it, on the channel that delivered it; no use after that channel is gone: then the broker delivers
+    /// it again, and whoever gets it finds the document as it is.
+    pub async fn ack(self) {
+        if let Err(error) = self.acker.ack(BasicAckOptions { multiple: false }).await {
+            tracing::debug!(%error, "ack on a lost channel; the delivery will come again");
+        }
+    }
+
+    /// Gives it back unstarted. RabbitMQ 3.10 counts this as a delivery.
+    pub async fn give_back(self) {
+        let _ = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
+    }
+}
+
+impl Source for Lane {
+    fn queue(&self, topology: &Topology) -> String {
+        topology.queue(self)
+    }
+
+    /// Only compensations carry more in their routing key than the queue says.
+    fn delivered(&self, routing_key: &str) -> Self {
+        let step = routing_key.strip_prefix("compensate.").and_then(|step| step.parse().ok());
+        match (self, step) {
+            (Self::Compensate(_), Some(step)) => Self::Compensate(step),
+            (lane, _) => lane.clone(),
+        }
+    }
+}
+
+impl Source for DeadLetterQueue {
+    fn queue(&self, topology: &Topology) -> String {
+        topology.dead_letter_queue(self)
+    }
+
+    fn delivered(&self, _routing_key: &str) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,267 @@
+//! One connection's life: a channel per queue, consumed or resting.
+//!
+//! The channels outlive a pause, because a delivery can only be acked on the channel that brought it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use lapin::{
+    Channel, Connection,
+    message::Delivery as AmqpDelivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::watch,
+    time::{interval, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{
+    ConnectError, Consumer, Delivery, Observer, Source, Subscription,
+    connection::{CONNECT_TIMEOUT, connect},
+};
+
+/// How often the connection is looked at while no delivery comes.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for the broker to let go of a consumer or a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all sessions of a consumer share: how a delivery is handled, what is being handled, and when to stop.
+pub(crate) struct Work<F> {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) handle: F,
+}
+
+impl<F> Work<F> {
+    /// Waits until everything that was started has been handled.
+    pub(crate) async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+pub(crate) struct Session<'a, S, F> {
+    consumer: &'a Consumer<S>,
+    work: &'a Work<F>,
+    connection: Connection,
+    /// One per subscription.
+    channels: Vec<Channel>,
+    /// How often the queues were subscribed: part of the consumer tags. A tag that is used again while deliveries of its
+    /// former consumer are in hand would have the broker deliver those again.
+    round: u32,
+    /// Deliveries that nobody has started are forgotten when this session ends: their channel is gone.
+    lost: CancellationToken,
+    _lost_at_the_end: DropGuard,
+}
+
+type Deliveries = SelectAll<BoxStream<'static, (usize, Option<lapin::Result<AmqpDelivery>>)>>;
+
+impl<'a, S, F, Handled> Session<'a, S, F>
+where
+    S: Source,
+    F: Fn(Delivery<S>) -> Handled + Clone + Send + 'static,
+    Handled: Future<Output = ()> + Send + 'static,
+{
+    /// Connects, asserts the topology and opens the channels; consumes nothing yet.
+    pub(crate) async fn open(consumer: &'a Consumer<S>, work: &'a Work<F>) -> Result<Self, SessionError> {
+        let address = consumer.settings.address().map_err(ConnectError::Setting)?;
+        let connection = connect(&address, &format!("{} consuming", consumer.name)).await?;
+        let opening = async {
+            consumer.topology.assert(&connection).await.map_err(ConnectError::Topology)?;
+            open_channels(&connection, &consumer.subscriptions).await
+        };
+        let channels = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| ConnectError::Timeout)??;
+        let lost = CancellationToken::new();
+        let _lost_at_the_end = lost.clone().drop_guard();
+        Ok(Self { consumer, work, connection, channels, round: 0, lost, _lost_at_the_end })
+    }
+
+    /// Consumes, and rests while paused. `Ok` when it was told to shut down and every started delivery has been handled.
+    pub(crate) async fn run(
+        &mut self,
+        observer: &impl Observer,
+        mut paused: watch::Receiver<bool>,
+    ) -> Result<(), SessionError> {
+        while !self.work.shutdown.is_cancelled() {
+            let is_paused = *paused.borrow();
+            if is_paused {
+                self.rest(observer, &mut paused).await?;
+            } else {
+                self.consume(observer, &mut paused).await?;
+            }
+        }
+        self.work.drained().await;
+        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(200, "drained".into())).await;
+        Ok(())
+    }
+
+    /// Until the pause is over.
+    async fn rest(
+        &self,
+        observer: &impl Observer,
+        paused: &mut watch::Receiver<bool>,
+    ) -> Result<(), SessionError> {
+        observer.paused();
+        tracing::warn!(queues = self.channels.len(), "consuming is paused");
+        let mut watch = interval(WATCH_EVERY);
+        loop {
+            tokio::select! {
+                () = self.work.shutdown.cancelled() => return Ok(()),
+                () = becomes(paused, false) => return Ok(()),
+                _ = watch.tick() => self.look_after(observer)?,
+            }
+        }
+    }
+
+    /// Until there is a pause.
+    async fn consume(
+        &mut self,
+        observer: &impl Observer,
+        paused: &mut watch::Receiver<bool>,
+    ) -> Result<(), SessionError> {
+        self.round += 1;
+        let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe());
+        let mut deliveries = subscribing.await.map_err(|_| ConnectError::Timeout)??;
+        observer.subscribed();
+        tracing::info!(queues = self.channels.len(), "subscribed");
+        let mut watch = interval(WATCH_EVERY);
+        loop {
+            tokio::select! {
+                () = self.work.shutdown.cancelled() => break,
+                () = becomes(paused, true) => break,
+                _ = watch.tick() => self.look_after(observer)?,
+                next = deliveries.next() => match next {
+                    Some((index, Some(Ok(delivery)))) => self.spawn(index, delivery),
+                    Some((_, Some(Err(error)))) => return Err(SessionError::Lost(error)),
+                    Some((index, None)) => {
+                        let queue = self.queue(index);
+                        return Err(SessionError::Ended(format!("the broker cancelled the consumer of {queue}")));
+                    }
+                    None => return Err(SessionError::Ended("no subscription".into())),
+                },
+            }
+        }
+        let cancelled = self.cancel(deliveries).await;
+        // What was started must be able to ack, whether or not the broker lets go of its consumers.
+        if self.work.shutdown.is_cancelled() { Ok(()) } else { cancelled }
+    }
+
+    /// A consumer's stream would tell of a lost channel, but while resting there is none.
+    fn look_after(&self, observer: &impl Observer) -> Result<(), SessionError> {
+        observer.alive();
+        if !self.connection.status().connected() {
+            return Err(SessionError::Ended("the connection is gone".into()));
+        }
+        match self.channels.iter().position(|channel| !channel.status().connected()) {
+            Some(index) => {
+                Err(SessionError::Ended(format!("the broker closed the channel of {}", self.queue(index))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Deliveries, SessionError> {
+        let mut deliveries = SelectAll::new();
+        for (index, channel) in self.channels.iter().enumerate() {
+            let (queue, tag) = (self.queue(index), self.tag(index));
+            let options =
+                BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
+            let consumer = channel
+                .basic_consume(queue.as_str().into(), tag.as_str().into(), options, FieldTable::default())
+                .await
+                .map_err(SessionError::Lost)?;
+            // The end of a stream must be seen: a consumer that the broker cancelled looks healthy otherwise.
+            let stream = consumer.map(Some).chain(stream::once(async { None }));
+            deliveries.push(stream.map(move |delivery| (index, delivery)).boxed());
+        }
+        Ok(deliveries)
+    }
+
+    /// Cancels the consumers. What they had brought before that is in hand like everything else.
+    async fn cancel(&self, mut deliveries: Deliveries) -> Result<(), SessionError> {
+        let mut cancelled = Ok(());
+        for (index, channel) in self.channels.iter().enumerate() {
+            let options = BasicCancelOptions { nowait: false };
+            let cancel = channel.basic_cancel(self.tag(index).as_str().into(), options);
+            match timeout(CLOSE_TIMEOUT, cancel).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => cancelled = Err(SessionError::Lost(error)),
+                Err(_) => cancelled = Err(SessionError::Ended("a consumer was not cancelled in time".into())),
+            }
+        }
+        // Every cancelled stream has an end among what it still holds.
+        while let Some(Some((index, next))) = deliveries.next().now_or_never() {
+            if let Some(Ok(delivery)) = next {
+                self.spawn(index, delivery);
+            }
+        }
+        cancelled
+    }
+
+    fn spawn(&self, index: usize, delivery: AmqpDelivery) {
+        let subscription = &self.consumer.subscriptions[index];
+        let permits = Arc::clone(&subscription.permits);
+        let delivery = Delivery::new(&subscription.lane, delivery);
+        let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
+        let handle = self.work.handle.clone();
+        self.work.tasks.spawn(async move {
+            let permit = tokio::select! {
+                biased;
+                () = lost.cancelled() => return,
+                () = shutdown.cancelled() => None,
+                permit = permits.acquire() => permit.ok(),
+            };
+            match permit {
+                Some(_permit) => handle(delivery).await,
+                None => delivery.give_back().await,
+            }
+        });
+    }
+
+    fn queue(&self, index: usize) -> String {
+        self.consumer.subscriptions[index].lane.queue(&self.consumer.topology)
+    }
+
+    fn tag(&self, index: usize) -> String {
+        format!("orderfleet-{index}-{}", self.round)
+    }
+}
+
+async fn open_channels<S>(
+    connection: &Connection,
+    subscriptions: &[Subscription<S>],
+) -> Result<Vec<Channel>, SessionError> {
+    let mut channels = Vec::new();
+    for subscription in subscriptions {
+        let channel = connection.create_channel().await.map_err(SessionError::Lost)?;
+        let per_consumer = BasicQosOptions { global: false };
+        channel.basic_qos(subscription.prefetch, per_consumer).await.map_err(SessionError::Lost)?;
+        channels.push(channel);
+    }
+    Ok(channels)
+}
+
+/// Returns once it has this value; never, when it has another and nobody is left to change it.
+async fn becomes(paused: &mut watch::Receiver<bool>, wanted: bool) {
+    if paused.wait_for(|paused| *paused == wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("a channel was lost")]
+    Lost(#[source] lapin::Error),
+    #[error("{0}")]
+    Ended(String),
+}

@@ -1,0 +1,149 @@
+//! Pausing: nothing new is taken, what is in hand can be acked, and a resumed consumer takes everything that waits.
+
+use orderfleet_domain::saga::Lane;
+use orderfleet_messaging::{Consumer, Subscription};
+use tokio::sync::watch;
+
+use crate::support::{Fleet, OwnBroker, Running, subscription, text, to_lane};
+
+/// A consumer, and what pauses it.
+fn pausable(
+    fleet: &Fleet,
+    subscriptions: Vec<Subscription>,
+    paused: bool,
+) -> (Consumer, watch::Sender<bool>) {
+    let (pause, paused) = watch::channel(paused);
+    (Consumer { paused, ..fleet.consumer(subscriptions) }, pause)
+}
+
+#[tokio::test]
+async fn while_paused_nothing_is_delivered_and_what_is_in_hand_can_be_acked() {
+    let fleet = Fleet::new().await;
+    let publisher = fleet.publisher().await;
+    let lanes = [Lane::New(0), Lane::Retry];
+    let subscriptions = lanes.clone().map(|lane| subscription(lane, 4, 4)).to_vec();
+    let (consumer, pause) = pausable(&fleet, subscriptions, false);
+    let mut consumer = Running::start(consumer).await;
+    for lane in &lanes {
+        publisher.publish(&to_lane(lane.clone(), "before")).await.unwrap();
+    }
+    let in_hand = [consumer.next().await, consumer.next().await];
+
+    pause.send(true).unwrap();
+    consumer.until_paused(1).await;
+    for lane in &lanes {
+        publisher.publish(&to_lane(lane.clone(), "meanwhile")).await.unwrap();
+    }
+    for delivery in in_hand {
+        delivery.ack().await;
+    }
+    for lane in &lanes {
+        // Nobody is there to take it: what is ready stays ready.
+        fleet.until_unconsumed(&fleet.queue(lane)).await;
+        fleet.until_ready(&fleet.queue(lane), 1).await;
+    }
+    assert!(consumer.has_nothing());
+
+    pause.send(false).unwrap();
+    consumer.until_subscribed(2).await;
+    for _ in &lanes {
+        let delivery = consumer.next().await;
+        assert!(text(&delivery) == "meanwhile" && !delivery.redelivered, "{delivery:?}");
+        delivery.ack().await;
+    }
+    publisher.publish(&to_lane(Lane::Retry, "after")).await.unwrap();
+    let after = consumer.next().await;
+    assert!(text(&after) == "after" && consumer.has_nothing(), "both acks during the pause took effect");
+    after.ack().await;
+    consumer.shut_down().await.unwrap();
+    for lane in &lanes {
+        fleet.until_ready(&fleet.queue(lane), 0).await;
+    }
+}
+
+/// Neither again because of the second consumer on their channel, nor never.
+#[tokio::test]
+async fn deliveries_from_before_a_pause_can_be_acked_after_it_and_do_not_come_again() {
+    let fleet = Fleet::new().await;
+    let publisher = fleet.publisher().await;
+    let (consumer, pause) = pausable(&fleet, vec![subscription(Lane::Retry, 2, 10)], false);
+    let mut consumer = Running::start(consumer).await;
+    let mut in_hand = Vec::new();
+    for round in 1..=3 {
+        for number in 0..2 {
+            publisher.publish(&to_lane(Lane::Retry, &format!("{round} {number}"))).await.unwrap();
+            in_hand.push(consumer.next().await);
+        }
+        pause.send(true).unwrap();
+        consumer.until_paused(round).await;
+        pause.send(false).unwrap();
+        consumer.until_subscribed(round + 1).await;
+    }
+    let mut seen: Vec<_> = in_hand.iter().map(text).collect();
+    seen.dedup();
+    assert_eq!(seen.len(), 6, "{seen:?}");
+    assert!(in_hand.iter().all(|delivery| !delivery.redelivered), "{in_hand:?}");
+    for delivery in in_hand {
+        delivery.ack().await;
+    }
+    consumer.shut_down().await.unwrap();
+    fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_begins_paused_takes_nothing_until_it_is_resumed() {
+    let fleet = Fleet::new().await;
+    let (consumer, pause) = pausable(&fleet, vec![subscription(Lane::Retry, 1, 1)], true);
+    let mut consumer = Running::start(consumer).await;
+    fleet.publisher().await.publish(&to_lane(Lane::Retry, "waits")).await.unwrap();
+    let queue = fleet.queue(&Lane::Retry);
+    fleet.until_unconsumed(&queue).await;
+    fleet.until_ready(&queue, 1).await;
+    pause.send(false).unwrap();
+    let delivery = consumer.next().await;
+    assert_eq!(text(&delivery), "waits");
+    delivery.ack().await;
+    consumer.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_consumer_shuts_down_and_waits_for_what_is_in_hand() {
+    let fleet = Fleet::new().await;
+    let (consumer, pause) = pausable(&fleet, vec![subscription(Lane::Retry, 1, 1)], false);
+    fleet.publisher().await.publish(&to_lane(Lane::Retry, "in hand")).await.unwrap();
+    let mut consumer = Running::start(consumer).await;
+    let in_hand = consumer.next().await;
+    pause.send(true).unwrap();
+    consumer.until_paused(1).await;
+    in_hand.ack().await;
+    consumer.shut_down().await.unwrap();
+    fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_while_paused_is_made_again_and_consumes_nothing() {
+    let OwnBroker { server, fleet, .. } = &OwnBroker::start().await;
+    let (consumer, pause) = pausable(fleet, vec![subscription(Lane::Retry, 2, 2)], false);
+    let mut consumer = Running::start(consumer).await;
+    let publisher = fleet.publisher().await;
+    publisher.publish(&to_lane(Lane::Retry, "in hand")).await.unwrap();
+    let lost = consumer.next().await;
+    pause.send(true).unwrap();
+    consumer.until_paused(1).await;
+
+    server.rabbitmqctl(&["close_all_connections", "a test"]).await.unwrap();
+    consumer.until_paused(2).await;
+    let queue = fleet.queue(&Lane::Retry);
+    let own = &Fleet::at(&fleet.settings.url).await;
+    assert_eq!(consumer.times_subscribed(), 1);
+    own.until_unconsumed(&queue).await;
+    own.until_ready(&queue, 1).await;
+    lost.ack().await;
+
+    pause.send(false).unwrap();
+    let again = consumer.next().await;
+    assert!(again.redelivered && text(&again) == "in hand");
+    again.ack().await;
+    consumer.shut_down().await.unwrap();
+    own.until_ready(&queue, 0).await;
+}

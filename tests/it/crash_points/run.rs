@@ -1,0 +1,197 @@
+//! Crashes one process after the other, each at its point, over orders of one way; a healthy worker finishes every round.
+
+use std::{collections::BTreeMap, env, fmt::Write as _};
+
+use fastrand::Rng;
+use orderfleet_native::Signal;
+use orderfleet_runtime::crash;
+use orderfleet_tests::{Broker, Fleet, Member, chaos::Clients, until};
+
+use super::life::Life;
+
+const ROUNDS: u32 = 3;
+/// As a shell tells of a process that was ended by SIGKILL.
+const KILLED: Option<i32> = Some(137);
+/// A queue that gets every event.
+pub(super) const EVENTS: &str = "events.seen";
+/// Tries at a crash that has to come after a signal and may come before it.
+const TRIES_MAX: u32 = 20;
+
+/// A fleet whose orders all take one way, and what is known of them.
+pub(super) struct Run {
+    pub(super) life: Life,
+    pub(super) fleet: Fleet,
+    pub(super) broker: Broker,
+    pub(super) clients: Clients,
+    /// Orders that are at the start of this round's way, for the ways that do not begin with a new order.
+    pub(super) ready: Vec<String>,
+    /// Orders of which only dead letters are known.
+    pub(super) parked: Vec<String>,
+    pub(super) hits: BTreeMap<&'static str, u32>,
+    pub(super) posted: u32,
+    pub(super) started: u32,
+}
+
+/// Has a process crash at every point of a way, as often as there are rounds, and judges what is left.
+pub(super) async fn crash_everywhere(life: Life) {
+    let rounds = env::var("ORDERFLEET_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let mut run = Run::start(life).await;
+    for round in 0..rounds {
+        run.round(round).await;
+    }
+    let told = run.table();
+    assert!(run.hits.values().all(|hits| *hits >= rounds), "{told}");
+    run.judge().await;
+    eprint!("{told}");
+}
+
+impl Run {
+    async fn start(life: Life) -> Self {
+        let fleet = Fleet::start_as(life.plan()).await;
+        let broker = fleet.broker().await;
+        broker.keep(EVENTS, "orders.events", "#").await;
+        let hits = life.points().into_iter().map(|(point, _)| (point, 0)).collect();
+        let (clients, ready, parked) = (Clients::default(), Vec::new(), Vec::new());
+        Self { life, fleet, broker, clients, ready, parked, hits, posted: 0, started: 0 }
+    }
+
+    /// Every point once, in another order each time, so that orders which crashed one worker crash the next elsewhere; the
+    /// later the round, the later the passing. A round is short enough for the delivery limit.
+    async fn round(&mut self, round: u32) {
+        let mut points = self.life.points();
+        Rng::with_seed(round.into()).shuffle(&mut points);
+        self.prepare(points.len()).await;
+        for (point, passings) in points {
+            self.crash(point, 1 + round % passings).await;
+            *self.hits.get_mut(point).unwrap() += 1;
+        }
+        if matches!(self.life, Life::Deferring | Life::Draining | Life::Cancelling) {
+            self.fleet.sandbox.heal().await;
+        }
+        self.drain().await;
+    }
+
+    /// Brings orders to the start of the way.
+    async fn prepare(&mut self, crashes: usize) {
+        self.fleet.sandbox.heal().await;
+        self.ready.clear();
+        let orders = match self.life {
+            life if life.starts_done() => 1,
+            Life::Replaying => crashes,
+            _ => 0,
+        };
+        self.life.harm(&self.fleet.sandbox).await;
+        for _ in 0..orders {
+            let placed = self.post().await;
+            self.ready.push(placed);
+        }
+        if orders > 0 {
+            self.drain().await;
+        }
+        if self.life == Life::Replaying {
+            self.fleet.sandbox.heal().await;
+        }
+    }
+
+    async fn crash(&mut self, point: &'static str, passing: u32) {
+        match self.life {
+            Life::Accepting | Life::AcceptingCancels => self.crash_producer(point).await,
+            Life::Draining => {
+                let mut tries = 0;
+                while !self.crash_while_draining(point, passing).await {
+                    tries += 1;
+                    assert!(tries < TRIES_MAX, "no worker came to {point} while draining");
+                }
+            }
+            life => {
+                let fed = self.feed().await;
+                if let Some(first) = life.crashes_first_at(point) {
+                    self.crash_worker(first, 1, &fed).await;
+                }
+                self.crash_worker(point, passing, &fed).await;
+                if life == Life::Parking {
+                    // What ends several workers that read it is not read again.
+                    self.drain().await;
+                }
+            }
+        }
+    }
+
+    async fn crash_worker(&mut self, point: &str, passing: u32, order_id: &str) {
+        let mut worker = self.worker(point, passing);
+        if self.life == Life::Cancelling {
+            self.cancel_while_a_call_hangs(&mut worker, order_id).await;
+        }
+        let ended = worker.ended(&format!("crashes at {point}")).await;
+        assert_crashed(&worker, ended, point);
+    }
+
+    fn worker(&mut self, point: &str, passing: u32) -> Member {
+        self.started += 1;
+        self.fleet.start_crashing_worker(&format!("crashing-{}", self.started), point, passing)
+    }
+
+    /// An earlier cancel may crash the worker before.
+    async fn cancel_while_a_call_hangs(&mut self, worker: &mut Member, order_id: &str) {
+        let hangs = until("the order is at fulfilment", async || {
+            let order = self.fleet.client.order(order_id).await.json();
+            let hangs = order["steps"][1]["state"] == "running";
+            if hangs || !worker.is_running() { Ok(hangs) } else { Err(order) }
+        });
+        if hangs.await {
+            self.clients.cancels.insert(order_id.to_owned());
+            assert_eq!(self.fleet.client.cancel(order_id).await.status, 202);
+        }
+    }
+
+    /// Whether the worker crashed after it was told to end, and not by an earlier order before, or not at all.
+    async fn crash_while_draining(&mut self, point: &str, passing: u32) -> bool {
+        let order_id = self.post().await;
+        let mut worker = self.worker(point, passing);
+        let is_in_hand = until("the order is in hand", async || {
+            let order = self.fleet.client.order(&order_id).await.json();
+            let is_in_hand = order["status"] == "RUN";
+            if is_in_hand || !worker.is_running() { Ok(is_in_hand) } else { Err(order) }
+        });
+        let is_in_hand = is_in_hand.await && worker.is_running();
+        worker.signal(Signal::Term);
+        let ended = worker.ended(&format!("crashes at {point}, or ends")).await;
+        if ended == Some(0) {
+            return false;
+        }
+        assert_crashed(&worker, ended, point);
+        is_in_hand
+    }
+
+    /// The client gets no answer and repeats its request to another producer.
+    async fn crash_producer(&mut self, point: &str) {
+        self.started += 1;
+        let name = format!("crashing-{}", self.started);
+        let (mut producer, client) = self.fleet.start_crashing_producer(&name, point).await;
+        if self.life == Life::AcceptingCancels {
+            let order_id = self.ready[0].clone();
+            self.clients.cancels.insert(order_id.clone());
+            assert!(client.try_cancel(&order_id).await.is_err(), "no answer");
+            assert_eq!(self.fleet.client.cancel(&order_id).await.status, 202);
+        } else {
+            let (key, body) = self.next_order();
+            assert!(client.try_post(0, &key, &body).await.is_err(), "no answer");
+            self.accept(&key, &body).await;
+        }
+        let ended = producer.ended(&format!("crashes at {point}")).await;
+        assert_crashed(&producer, ended, point);
+    }
+
+    fn table(&self) -> String {
+        let mut table = String::new();
+        for (point, hits) in &self.hits {
+            let _ = writeln!(table, "{point:<36} {:<18} {hits:>4}", format!("{:?}", self.life));
+        }
+        table
+    }
+}
+
+fn assert_crashed(process: &Member, ended: Option<i32>, point: &str) {
+    let (log, evidence) = (process.log(), format!("{}{point}", crash::EVIDENCE));
+    assert!(ended == KILLED && log.lines().any(|line| line == evidence), "{ended:?}, {point}:\n{log}");
+}

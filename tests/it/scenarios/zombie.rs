@@ -1,0 +1,51 @@
+//! A worker that hangs in its calls until others have taken over, and then goes on as if nothing had been.
+
+use orderfleet_native::Signal;
+use orderfleet_tests::{Plan, order, until_equal};
+use serde_json::json;
+
+use super::own_broker;
+use crate::case::Case;
+
+const ORDERS: usize = 20;
+/// Still open, in other hands, when the zombie wakes.
+const OPEN: usize = 5;
+const FENCED: &str = "ending=\"fenced\"";
+
+#[tokio::test]
+async fn a_zombie_that_wakes_after_its_channel_died_has_no_second_effect() {
+    let (broker, _folder) = own_broker().await;
+    let plan = Plan {
+        amqp_url: Some(broker.amqp_url()),
+        steps: "timeout_ms = 4_000\nquick_retries = 0\nattempts_max = 100\nbreaker_failures = 1_000",
+        ..Plan::default()
+    };
+    let mut case = Case::start(plan).await;
+    case.fleet.sandbox.fault(json!({ "service": "inventory", "hang": true, "times": ORDERS })).await;
+    let ids = case.place_all("k", ORDERS, |_| order()).await;
+    until_equal("every order is in a call", true, async || case.fleet.sandbox.faults_have_fired().await)
+        .await;
+
+    let pids = case.fleet.freeze_workers().await;
+    case.fleet.sandbox.heal().await;
+    let closed = broker.close_all_connections("a test").await.unwrap();
+    let hangs = json!({ "service": "accounting", "hang": true, "times": OPEN });
+    case.fleet.sandbox.fault(hangs).await;
+    case.fleet.start_worker().await;
+    let done = u64::try_from(ORDERS - OPEN).unwrap();
+    until_equal("orders done by another", done, async || case.fleet.stored("DONE").await).await;
+
+    case.fleet.workers[0].signal(Signal::Continue);
+    until_equal("the zombie is fenced", true, async || {
+        case.fleet.metric(0, "orderfleet_deliveries_total", FENCED).await >= 1.0
+    })
+    .await;
+    case.fleet.client.until_done(&ids).await;
+    case.fleet.sandbox.assert_done(&ids).await;
+    let fenced = case.fleet.metric(0, "orderfleet_deliveries_total", FENCED).await;
+    eprintln!(
+        "injected: processes {pids:?} stopped in {ORDERS} calls, {closed} connections closed, woken when others had done \
+         {done}; the zombie was fenced at {fenced} orders"
+    );
+    case.assert_kept(ORDERS).await;
+}

@@ -1,0 +1,139 @@
+//! The `orderfleet-chaos` binary: runs the fleet under load and faults, and says whether its promise held.
+
+#![expect(clippy::print_stdout, reason = "the report is this program's output")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use orderfleet_tests::chaos::{self, Fault, Outcome, Report};
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 nothing was lost, doubled or half-done; 1 a promise was broken; 2 wrong usage; 3 the run proves nothing
+(a planned kind of fault without evidence, too few orders, or the harness failed).
+
+Examples:
+  orderfleet-chaos
+  orderfleet-chaos --duration 60 --seed 7 --report /tmp/chaos
+  orderfleet-chaos --only 'kill,broker' --fault-every 4     only kinds whose name holds one of these words
+  orderfleet-chaos --kinds                                  lists the kinds
+
+The report folder gets report.txt, report.json, clients.jsonl (every request and answer), faults.jsonl, the services'
+ledgers and the logs of all processes.";
+
+/// Runs a whole fleet on this machine under load, harms it in every way it knows, and checks from outside that no accepted
+/// order was lost, doubled or left half-done.
+#[derive(Debug, Parser)]
+#[command(name = "orderfleet-chaos", version, after_help = AFTER_HELP)]
+struct Flags {
+    /// Seconds of load and faults; start, drain and checking come on top.
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
+    duration: u64,
+
+    /// Decides orders and faults; the same seed plans the same ones. Drawn at random if left out.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+
+    /// Orders per second, at a steady pace whatever the answers.
+    #[arg(long, value_name = "NUMBER", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+
+    /// Seconds between two faults on average.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    fault_every: f64,
+
+    /// Only kinds of faults whose name holds one of these words.
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Accepted orders below which the run proves nothing; a third of what is posted if left out.
+    #[arg(long, value_name = "NUMBER")]
+    orders_min: Option<usize>,
+
+    /// Seconds after the last fault until every order must have ended.
+    #[arg(long, value_name = "SECONDS", default_value_t = 150)]
+    drain_max: u64,
+
+    /// Another worker than that of this build, such as one with a rule broken.
+    #[arg(long, value_name = "FILE")]
+    worker: Option<PathBuf>,
+    /// Folder for report and logs; an earlier report in it is replaced. Default target/chaos/SEED.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// Lists the kinds of faults and ends.
+    #[arg(long)]
+    kinds: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    if flags.kinds {
+        Fault::all().iter().for_each(|kind| println!("{kind}"));
+        return ExitCode::SUCCESS;
+    }
+    let options = match options(&flags) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("orderfleet-chaos: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options, flags.output).await {
+        Ok(report) => ExitCode::from(match report.outcome {
+            Outcome::Passed => 0,
+            Outcome::Violated => 1,
+            Outcome::Invalid => 3,
+        }),
+        Err(error) => {
+            eprintln!("orderfleet-chaos: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// What the flags ask for; an error is wrong usage.
+fn options(flags: &Flags) -> anyhow::Result<chaos::Options> {
+    let seed = flags.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let duration = Duration::from_secs(flags.duration);
+    let every = Duration::try_from_secs_f64(flags.fault_every).context("--fault-every")?;
+    anyhow::ensure!(every >= Duration::from_millis(100), "--fault-every must be at least 0.1");
+    let wanted = |kind: &Fault| {
+        let name = kind.to_string();
+        flags.only.is_empty() || flags.only.iter().any(|word| name.contains(word))
+    };
+    let kinds: Vec<_> = Fault::all().into_iter().filter(wanted).collect();
+    anyhow::ensure!(!kinds.is_empty(), "--only names no kind of fault; see --kinds");
+    let posted = usize::try_from(flags.duration)?.saturating_mul(usize::try_from(flags.rate)?);
+    Ok(chaos::Options {
+        duration,
+        rate: flags.rate,
+        seed,
+        plan: chaos::plan(seed, duration, every, &kinds),
+        drain_max: Duration::from_secs(flags.drain_max),
+        orders_min: flags.orders_min.unwrap_or(posted / 3),
+        worker: flags.worker.clone(),
+        report: flags.report.clone().unwrap_or_else(|| format!("target/chaos/{seed}").into()),
+    })
+}
+
+async fn run(options: chaos::Options, output: Output) -> anyhow::Result<Report> {
+    eprintln!("seed {}", options.seed);
+    let report = chaos::run(options, |line| eprintln!("{line}")).await?;
+    match output {
+        Output::Text => println!("\n{}", report.text()),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(report)
+}

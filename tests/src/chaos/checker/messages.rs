@@ -1,0 +1,166 @@
+//! What the fleet said about its orders: events and dead letters, and nothing left over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Violation,
+    verdict::{Class, Report},
+};
+use crate::{
+    SERVICES,
+    chaos::{Evidence, Parked, Stored},
+};
+
+const COMPLETED: &str = "order.completed";
+const CANCELLED: &str = "order.cancelled";
+const FAILED: &str = "order.failed";
+const POISON: &str = "orders.dead.poison";
+
+pub(super) fn check(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    events_of_orders(evidence, violations);
+    orders_of_events(evidence, violations);
+    dead_letters_of_orders(evidence, violations);
+    orders_of_dead_letters(evidence, violations);
+    poison(evidence, violations);
+    for (queue, depth) in &evidence.left_in_queues {
+        violations.found(Class::HalfDone, "queues drain", queue, format!("{depth} messages"));
+    }
+}
+
+/// Which terminal event an order must have.
+fn wanted_event(stored: &Stored) -> Option<&'static str> {
+    match stored.phase.as_str() {
+        "DONE" => Some(COMPLETED),
+        "UNDONE" if stored.is_final => Some(CANCELLED),
+        "UNDONE" => Some(FAILED),
+        _ => None,
+    }
+}
+
+fn events_of_orders(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    let published: BTreeSet<_> =
+        evidence.events.iter().map(|event| (&*event.order_id, event.generation, &*event.kind)).collect();
+    for (id, stored) in &evidence.stored {
+        if let Some(kind) = wanted_event(stored)
+            && !published.contains(&(id, stored.generation, kind))
+        {
+            violations.found(Class::Lost, "every ended order has its event", id, format!("no {kind}"));
+        }
+    }
+}
+
+fn orders_of_events(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    let mut ids: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let mut cancelled: BTreeMap<&str, u64> = BTreeMap::new();
+    for event in &evidence.events {
+        let (id, kind) = (&*event.order_id, &*event.kind);
+        ids.entry((id, event.generation, kind)).or_default().insert(&*event.id);
+        if cancelled.contains_key(id) && kind == COMPLETED {
+            let rule = "nothing is completed after it was cancelled";
+            violations.found(Class::Unexpected, rule, id, format!("run {}", event.generation));
+        }
+        if kind == CANCELLED {
+            cancelled.insert(id, event.generation);
+        }
+        if !is_founded(evidence.stored.get(id), event.generation, kind) {
+            let found = format!("{kind} of run {}", event.generation);
+            violations.found(Class::Unexpected, "every event is about an order that ended so", id, found);
+        }
+    }
+    for ((id, generation, kind), ids) in ids {
+        if ids.len() > 1 {
+            let found = format!("{kind} of run {generation}: {ids:?}");
+            violations.found(Class::Duplicated, "repeats of an event have one id", id, found);
+        }
+    }
+}
+
+/// A run that failed may be cancelled or followed by another later, so that its event stays true.
+fn is_founded(stored: Option<&Stored>, generation: u64, kind: &str) -> bool {
+    let Some(stored) = stored else { return false };
+    match kind {
+        COMPLETED => stored.phase == "DONE" && stored.generation == generation,
+        CANCELLED => stored.phase == "UNDONE" && stored.is_final && stored.generation == generation,
+        FAILED => generation < stored.generation || stored.phase == "UNDONE",
+        _ => true,
+    }
+}
+
+fn dead_letters_of_orders(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    let parked: BTreeSet<_> = evidence
+        .parked
+        .iter()
+        .filter_map(|parked| Some((kind_of(&parked.queue), &*parked.about.as_ref()?.order_id)))
+        .collect();
+    for (id, stored) in &evidence.stored {
+        let wanted = match stored.phase.as_str() {
+            _ if stored.held && evidence.crashes_workers(id) => [Kind::Held, Kind::Poison].as_slice(),
+            _ if stored.held => &[Kind::Held],
+            "UNDONE" if !stored.is_final => &[Kind::Failed],
+            _ => continue,
+        };
+        if !wanted.iter().any(|kind| parked.contains(&(*kind, &**id))) {
+            let found = format!("no dead letter ({wanted:?})");
+            violations.found(Class::Lost, "what waits for a person is parked", id, found);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Failed,
+    Held,
+    Conflict,
+    Poison,
+    Other,
+}
+
+fn kind_of(queue: &str) -> Kind {
+    match queue.strip_prefix("orders.dead.") {
+        Some("held") => Kind::Held,
+        Some("conflict") => Kind::Conflict,
+        Some("poison") => Kind::Poison,
+        Some(step) if SERVICES.contains(&step) => Kind::Failed,
+        _ => Kind::Other,
+    }
+}
+
+fn orders_of_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    for parked in &evidence.parked {
+        let Parked { queue, about, .. } = parked;
+        let stored = about.as_ref().and_then(|about| evidence.stored.get(&about.order_id));
+        let founded = match (kind_of(queue), stored) {
+            (Kind::Held, Some(stored)) => stored.held,
+            (Kind::Failed, Some(stored)) => stored.generation > 1 || stored.phase == "UNDONE",
+            (Kind::Conflict, Some(stored)) => about.as_ref().is_some_and(|about| about.fp != stored.fp),
+            (Kind::Held | Kind::Failed | Kind::Conflict, None) => false,
+            // Poison has rules of its own.
+            (Kind::Poison, _) => true,
+            (Kind::Other, _) => false,
+        };
+        if !founded {
+            let about = about.as_ref().map_or("", |about| &about.order_id);
+            let found = format!("in {queue}: {stored:?}");
+            violations.found(Class::Unexpected, "every dead letter has its reason", about, found);
+        }
+    }
+}
+
+fn poison(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    let innocent = |parked: &&Parked| {
+        let about = parked.about.as_ref();
+        parked.queue == POISON && !about.is_some_and(|about| evidence.crashes_workers(&about.order_id))
+    };
+    let parked: BTreeSet<_> = evidence.parked.iter().filter(innocent).map(|parked| &parked.body).collect();
+    for body in evidence.poison.iter().filter(|body| !parked.contains(body)) {
+        violations.found(Class::Lost, "what nobody can read is parked", POISON, body);
+    }
+    for body in parked.into_iter().filter(|body| !evidence.poison.contains(*body)) {
+        violations.found(
+            Class::Unexpected,
+            "only what nobody can read, or crashes workers, is poison",
+            POISON,
+            body,
+        );
+    }
+}

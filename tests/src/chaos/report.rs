@@ -1,0 +1,224 @@
+//! What a run leaves behind: a verdict with everything needed to judge it, as text and as JSON.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command, thread, time::Duration};
+
+use anyhow::Context as _;
+use mongodb::bson::doc;
+use serde::Serialize;
+
+use crate::chaos::{Class, Fault, Injected, Options, Stage, Tally, Verdict, nemesis::by_kind};
+
+const VIOLATIONS_SHOWN: usize = 30;
+
+/// How a run came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All zeros, with evidence.
+    Passed,
+    /// A promise was broken.
+    Violated,
+    /// No promise was seen broken, but the run proves nothing: a planned kind of fault without evidence, or too few orders.
+    Invalid,
+}
+
+/// Machine and versions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Surroundings {
+    machine: String,
+    rabbitmq: String,
+    mongodb: String,
+    build: &'static str,
+    commit: String,
+}
+
+/// The report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How the run came out.
+    pub outcome: Outcome,
+    /// Why it is invalid, where it is.
+    pub invalid: Vec<String>,
+    /// What decided orders and faults.
+    pub seed: u64,
+    /// How long orders were posted.
+    pub load_s: f64,
+    /// From the healing of the last fault until everything had ended.
+    pub drain_s: Option<f64>,
+    /// What was still open when the drain was given up.
+    pub not_drained: Option<String>,
+    /// The checker's word.
+    pub verdict: Verdict,
+    /// The clients' requests.
+    pub requests: Tally,
+    /// Faults by kind: planned, and with evidence.
+    pub kinds: BTreeMap<String, (usize, usize)>,
+    /// Processes that ended without being killed.
+    pub unplanned_exits: Vec<String>,
+    /// Machine and versions.
+    pub surroundings: Surroundings,
+    /// Every fault.
+    pub faults: Vec<Injected>,
+}
+
+impl Surroundings {
+    pub(super) async fn look(stage: &Stage) -> Self {
+        let rabbitmq = stage.broker.lock().await.rabbitmqctl(&["version"]).await;
+        let build_info = stage.mongodb().run_command(doc! { "buildInfo": 1 }).await.ok();
+        let mongodb = build_info.and_then(|info| Some(info.get_str("version").ok()?.to_owned()));
+        let processors = thread::available_parallelism().map_or(0, usize::from);
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory =
+            memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            machine: format!(
+                "{processors} processors, {} GiB, Linux {}",
+                memory.unwrap_or_default() >> 20,
+                kernel.trim()
+            ),
+            rabbitmq: rabbitmq.map_or_else(|_| "?".into(), |version| version.trim().to_owned()),
+            mongodb: mongodb.unwrap_or_else(|| "?".into()),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            commit: commit(),
+        }
+    }
+}
+
+impl Report {
+    #[expect(clippy::too_many_arguments, reason = "a report brings together what a run has")]
+    pub(super) fn new(
+        options: &Options,
+        surroundings: Surroundings,
+        loaded: Duration,
+        requests: Tally,
+        verdict: Verdict,
+        faults: Vec<Injected>,
+        drained: Result<Duration, String>,
+        unplanned_exits: Vec<String>,
+    ) -> Self {
+        let kinds = by_kind(&faults);
+        let without = kinds.iter().filter(|(_, (_, evidenced))| *evidenced == 0);
+        let mut invalid: Vec<_> = without.map(|(kind, _)| format!("no evidence of: {kind}")).collect();
+        if faults.len() < options.plan.len() {
+            invalid.push(format!("{} of {} faults were injected", faults.len(), options.plan.len()));
+        }
+        let accepted = verdict.counts.accepted;
+        if accepted < options.orders_min {
+            invalid.push(format!("{accepted} accepted orders, fewer than {}", options.orders_min));
+        }
+        let outcome = match () {
+            () if !verdict.is_clean() || drained.is_err() => Outcome::Violated,
+            () if !invalid.is_empty() => Outcome::Invalid,
+            () => Outcome::Passed,
+        };
+        Self {
+            outcome,
+            invalid,
+            seed: options.seed,
+            load_s: loaded.as_secs_f64(),
+            drain_s: drained.as_ref().ok().map(Duration::as_secs_f64),
+            not_drained: drained.err(),
+            verdict,
+            requests,
+            kinds,
+            unplanned_exits,
+            surroundings,
+            faults,
+        }
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write("report.json", serde_json::to_string_pretty(self)? + "\n")?;
+        write("report.txt", self.text())
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<14}{value}");
+        };
+        let (counts, verdict) = (&self.verdict.counts, &self.verdict);
+        row("outcome", format!("{:?}", self.outcome).to_lowercase());
+        row("attempted", counts.attempted.to_string());
+        row("accepted", counts.accepted.to_string());
+        row("  done", counts.done.to_string());
+        row("  undone", counts.undone.to_string());
+        row("  held", counts.held.to_string());
+        row("  conflict", counts.conflict.to_string());
+        row("recovered", counts.recovered.to_string());
+        row("lost", verdict.of(Class::Lost).to_string());
+        row("duplicated", verdict.of(Class::Duplicated).to_string());
+        row("half-done", verdict.of(Class::HalfDone).to_string());
+        row("unexpected", verdict.of(Class::Unexpected).to_string());
+        let evidenced = self.faults.iter().filter(|fault| fault.evidence.is_some()).count();
+        row("faults", format!("{} planned, {evidenced} with evidence", self.faults.len()));
+        if !cfg!(debug_assertions) {
+            let kinds = Fault::OF_DEBUG_BUILDS.map(|kind| kind.to_string()).join(", ");
+            row("left out", format!("{kinds}: services of a release build cannot be told to"));
+        }
+        match (self.drain_s, &self.not_drained) {
+            (Some(seconds), _) => row("drained in", format!("{seconds:.1} s")),
+            (None, why) => row("not drained", why.clone().unwrap_or_default()),
+        }
+        let Tally { requests, accepted, unavailable, unanswered, others } = self.requests;
+        row(
+            "requests",
+            format!(
+                "{requests} in {:.0} s: {accepted} x 202, {unavailable} x 503, {unanswered} without an answer, {others} others",
+                self.load_s
+            ),
+        );
+        row("seed", self.seed.to_string());
+        let Surroundings { machine, rabbitmq, mongodb, build, commit } = &self.surroundings;
+        row("machine", machine.clone());
+        row("versions", format!("RabbitMQ {rabbitmq}, MongoDB {mongodb}, {build} build of {commit}"));
+        text.push_str(&self.details());
+        text
+    }
+
+    fn details(&self) -> String {
+        let mut text = String::from("\nfaults by kind (planned, with evidence)\n");
+        for (kind, (planned, evidenced)) in &self.kinds {
+            let _ = writeln!(text, "  {kind:<40}{planned:>4}{evidenced:>5}");
+        }
+        let mut list = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                let _ = writeln!(text, "\n{title}\n  {}", lines.join("\n  "));
+            }
+        };
+        list("invalid, because", self.invalid.clone());
+        list("processes that ended by themselves", self.unplanned_exits.clone());
+        let violations = self.verdict.violations.iter().take(VIOLATIONS_SHOWN);
+        let shown = violations.map(|it| format!("{:?}: {}: {}: {}", it.class, it.rule, it.about, it.found));
+        list("broken promises", shown.collect());
+        text
+    }
+}
+
+/// Writes one JSON line for each item.
+pub(super) fn json_lines(path: &Path, items: &[impl Serialize]) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for item in items {
+        text.push_str(&serde_json::to_string(item)?);
+        text.push('\n');
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The commit of the working folder, with a mark if files differ from it.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changed = git(&["status", "--porcelain"]).is_none_or(|files| !files.is_empty());
+    let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "?".into());
+    if changed { format!("{commit} with changes") } else { commit }
+}

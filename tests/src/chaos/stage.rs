@@ -1,0 +1,245 @@
+//! The fleet under chaos: a broker and a three-member database of its own, the services, a fault proxy on every hop, and
+//! supervised producers, workers and a query service.
+
+mod parts;
+mod settings;
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use orderfleet_native::{MongoSet, MongoSetOptions, Ports, RabbitMq, RabbitMqOptions};
+use orderfleet_runtime::keys;
+use serde_json::{Value, json};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+    try_join,
+};
+
+use crate::{
+    Broker, Member, Sandbox,
+    chaos::{
+        Links, Shop,
+        bodies::{NOT_BOOKED, NOT_SHIPPED},
+        links::Route,
+        stage::parts::Start,
+        supervised::Supervised,
+    },
+    fleet::start_sandbox,
+};
+
+const PRODUCERS: usize = 2;
+const DATABASE: &str = "chaos";
+/// Gets every domain event from before the first order on.
+pub(super) const EVENTS: &str = "chaos.events";
+const SHOPS: [(&str, &str); 3] = [("acme", "eu1"), ("bolt", "eu1"), ("crate", "us1")];
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long whatever steers the run waits for an answer, on a busy machine too.
+const CONTROL_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What a service promises to take at most from SIGTERM to its exit, and some seconds for a busy machine.
+const STOP_GRACE: Duration = Duration::from_secs(25);
+
+pub use parts::Parts;
+
+/// Everything that runs. Dropping it ends all of it.
+#[derive(Debug)]
+pub struct Stage {
+    /// Producers, workers and the query service.
+    pub parts: Parts,
+    /// The broker; whoever does something to it holds the lock meanwhile.
+    pub broker: Mutex<RabbitMq>,
+    /// The database; likewise.
+    pub database: Mutex<MongoSet>,
+    /// The shop's services. Nobody harms the process: it is the witness.
+    pub sandbox: Sandbox,
+    /// Held while the services misbehave.
+    pub misbehaving: Mutex<()>,
+    /// The fault proxies.
+    pub links: Links,
+    /// Who orders.
+    pub shops: Vec<Shop>,
+    /// HTTP client of the shops.
+    pub clients: reqwest::Client,
+    http: reqwest::Client,
+    amqp_url: String,
+    mongodb: mongodb::Database,
+    _sandbox: Member,
+}
+
+impl Stage {
+    /// Starts everything in a folder, with another worker than that of this build if there is one, and waits until it is
+    /// ready.
+    ///
+    /// # Errors
+    /// When a part cannot be started or is not ready in time.
+    pub async fn start(folder: &Path, worker: Option<&Path>) -> anyhow::Result<Self> {
+        let client =
+            |timeout| reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(timeout).build();
+        // Apart from each other, so that what steers the run does not queue behind the load.
+        let (clients, http) = (client(REQUEST_TIMEOUT)?, client(CONTROL_WITHIN)?);
+        let (broker_folder, database_folder) = (folder.join("rabbitmq"), folder.join("mongodb"));
+        let (broker, mut database) = try_join!(
+            RabbitMq::start(&broker_folder, RabbitMqOptions::default()),
+            MongoSet::start_members(&database_folder, MongoSetOptions::default()),
+        )?;
+        let ledgers = folder.join("ledgers").display().to_string();
+        let sandbox_flags = ["--listen", "127.0.0.1:0", "--data", &ledgers];
+        let (sandbox_member, sandbox_url) = start_sandbox(folder, "sandbox", &sandbox_flags).await;
+
+        let mut ports = Ports::open(&folder.join("ports"))?;
+        let mut listens = Vec::new();
+        for number in 0..PRODUCERS {
+            listens.push(address(&mut ports, &format!("producer-{number}"))?);
+        }
+        let routes = routes(&mut ports, &broker, &database, &sandbox_url, &listens)?;
+        let links = Links::start(folder, &http, routes).await?;
+        let members = [0, 1, 2].map(|member| links.listen(&format!("database-{member}")));
+        database.initiate(members).await.context("initiate the replica set through the proxies")?;
+
+        let keys_file = folder.join("keys.toml");
+        let shops = SHOPS.iter().map(|(account, region)| shop(&keys_file, account, region));
+        let shops = shops.collect::<anyhow::Result<_>>()?;
+        let config = folder.join("orderfleet.toml");
+        let downstream = links.listen("worker-downstream");
+        fs::write(&config, settings::text(DATABASE, &database.uri(), downstream, &keys_file))?;
+        let start =
+            Start { folder, config: &config, links: &links, ports: &mut ports, worker, admins: Vec::new() };
+        let parts = start.parts(&listens)?;
+        let client = mongodb::Client::with_uri_str(database.uri()).await.context("MongoDB")?;
+        let stage = Self {
+            parts,
+            amqp_url: broker.amqp_url(),
+            mongodb: client.database(DATABASE),
+            broker: Mutex::new(broker),
+            database: Mutex::new(database),
+            sandbox: Sandbox { http: http.clone(), url: sandbox_url },
+            misbehaving: Mutex::new(()),
+            links,
+            shops,
+            clients,
+            http,
+            _sandbox: sandbox_member,
+        };
+        stage.until_ready().await?;
+        stage.misbehave(&[]).await?;
+        stage.control().await?.keep(EVENTS, "orders.events", "#").await;
+        Ok(stage)
+    }
+
+    /// Where clients find the producers: through a proxy each.
+    #[must_use]
+    pub fn producer_urls(&self) -> Vec<String> {
+        (0..PRODUCERS)
+            .map(|n| format!("http://{}", self.links.listen(&format!("client-producer-{n}"))))
+            .collect()
+    }
+
+    /// A connection of its own to the broker, past the proxies.
+    ///
+    /// # Errors
+    /// When there is none within half a minute.
+    pub async fn control(&self) -> anyhow::Result<Broker> {
+        let deadline = Instant::now() + CONTROL_WITHIN;
+        loop {
+            match Broker::try_connect(&self.amqp_url, "").await {
+                Ok(broker) => return Ok(broker),
+                Err(error) if Instant::now() > deadline => return Err(error).context("the broker"),
+                Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// The fleet's database.
+    #[must_use]
+    pub fn mongodb(&self) -> &mongodb::Database {
+        &self.mongodb
+    }
+
+    /// Sets the rules by which the services misbehave: those of the whole run, then these. Returns nothing of the earlier
+    /// ones.
+    ///
+    /// # Errors
+    /// When the sandbox does not take them.
+    pub async fn misbehave(&self, rules: &[Value]) -> anyhow::Result<()> {
+        let always = [
+            json!({ "service": "fulfilment", "refuse_sku": NOT_SHIPPED }),
+            json!({ "service": "accounting", "refuse_sku": NOT_BOOKED }),
+        ];
+        let rules: Vec<_> = always.iter().chain(rules).collect();
+        let url = format!("{}/faults", self.sandbox.url);
+        let answer = self.http.put(url).json(&rules).send().await.context("the sandbox's fault rules")?;
+        anyhow::ensure!(answer.status().is_success(), "{rules:?}: {}", answer.text().await?);
+        Ok(())
+    }
+
+    /// Stops the workers in order and for good.
+    ///
+    /// # Errors
+    /// When one does not end with exit code 0 in its time.
+    pub async fn stop_workers(&self) -> anyhow::Result<()> {
+        let stop = async |worker: &Supervised| {
+            let code = worker.stop(STOP_GRACE).await?;
+            anyhow::ensure!(code == Some(0), "{} ended with {code:?} at SIGTERM", worker.name());
+            Ok(())
+        };
+        try_join_all(self.parts.workers.iter().map(stop)).await.map(drop)
+    }
+
+    /// Waits until every process says that it is ready.
+    ///
+    /// # Errors
+    /// When one is not in time; the error holds what it says.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        for admin in &self.parts.admins {
+            let url = format!("http://{admin}/readyz");
+            loop {
+                let answer = self.http.get(&url).send().await;
+                let said = match answer {
+                    Ok(answer) if answer.status().is_success() => break,
+                    Ok(answer) => answer.text().await.unwrap_or_default(),
+                    Err(error) => error.to_string(),
+                };
+                anyhow::ensure!(Instant::now() < deadline, "{url}: {said}");
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn routes(
+    ports: &mut Ports,
+    broker: &RabbitMq,
+    database: &MongoSet,
+    sandbox_url: &str,
+    producers: &[SocketAddr],
+) -> anyhow::Result<Vec<Route>> {
+    let amqp_url = broker.amqp_url();
+    let amqp = amqp_url.split(['@', '/']).nth(3).context("an AMQP URL has an address")?.parse()?;
+    let downstream = sandbox_url.trim_start_matches("http://").parse()?;
+    let mut targets = vec![
+        ("producer-broker".to_owned(), amqp),
+        ("worker-broker".to_owned(), amqp),
+        ("worker-downstream".to_owned(), downstream),
+    ];
+    targets.extend((0..).zip(producers).map(|(n, address)| (format!("client-producer-{n}"), *address)));
+    let member = |(n, port): (u32, u16)| (format!("database-{n}"), SocketAddr::from(([127, 0, 0, 1], port)));
+    targets.extend((0..).zip(database.ports()).map(member));
+    let route = |(name, target): (String, SocketAddr)| {
+        Ok(Route { listen: address(ports, &format!("link-{name}"))?, name, target })
+    };
+    targets.into_iter().map(route).collect()
+}
+
+fn address(ports: &mut Ports, name: &str) -> anyhow::Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], ports.take(name)?)))
+}
+
+fn shop(keys_file: &Path, account: &str, region: &str) -> anyhow::Result<Shop> {
+    let api_key = keys::create(keys_file, account, region)?;
+    Ok(Shop { account: account.to_owned(), region: region.to_owned(), api_key })
+}

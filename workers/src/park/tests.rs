@@ -1,0 +1,188 @@
+//! The parker against a database of its own.
+
+use jiff::Timestamp;
+use orderfleet_domain::{
+    AccountId, CommandKind, Fingerprint, Order, OrderId,
+    saga::{Claim, ClaimKind, Nonce, Phase, Phases, Record, StepSettings, StoreReply, WorkerId},
+};
+use orderfleet_messaging::Headers;
+use orderfleet_native::{Mongo, MongoOptions, TempFolder};
+use orderfleet_storage::DatabaseSettings;
+
+use super::*;
+
+const LEASE_MS: i64 = 30_000;
+
+/// A parker, and the database it parks in, which leaves nothing behind.
+struct Fixture {
+    parker: Parker,
+    headers: Headers,
+    _server: Mongo,
+    _folder: TempFolder,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let folder = TempFolder::new().unwrap();
+        let server = Mongo::start(folder.path(), MongoOptions::default()).await.unwrap();
+        let settings = DatabaseSettings { uri: server.uri(), ..DatabaseSettings::default() };
+        let store = Store::connect(&settings, "test").await.unwrap();
+        store.prepare().await.unwrap();
+        let policy = Policy::new(StepSettings::defaults(), LEASE_MS).unwrap();
+        let parker = Parker::new(store, policy, CancellationToken::new());
+        Self { parker, headers: Headers::default(), _server: server, _folder: folder }
+    }
+
+    fn store(&self) -> &Store {
+        &self.parker.store
+    }
+
+    fn arrival<'a>(&'a self, body: &'a [u8]) -> Arrival<'a> {
+        Arrival { queue: &DeadLetterQueue::Poison, headers: &self.headers, body, redelivered: false }
+    }
+
+    async fn park(&self, command: &Command) {
+        self.parker.park(&self.arrival(&command.encode())).await.unwrap();
+    }
+
+    async fn stored(&self, order_id: &OrderId) -> Option<Record> {
+        match self.store().read(order_id).await {
+            StoreReply::Found(found) => found.map(|record| *record),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An order that stands like this.
+    async fn given(&self, command: &Command, change: impl FnOnce(Record) -> Record) -> Record {
+        let CommandKind::Place { order, accepted_at } = &command.kind else { panic!("no order") };
+        let steps = self.parker.policy.step_names();
+        let fp = command.fp.clone().unwrap();
+        let record = change(Record::first(fp, steps, WorkerId("slow".into()), 0, Nonce(1)));
+        let inserted =
+            self.store().insert(&command.order_id, &command.account, order, *accepted_at, &record).await;
+        assert_eq!(inserted, StoreReply::Applied);
+        record
+    }
+
+    async fn claim(&self, command: &Command, kind: ClaimKind) -> StoreReply {
+        let now = now();
+        let claim = Claim {
+            kind,
+            generation: 1,
+            fp: None,
+            redelivered: true,
+            now,
+            owner: WorkerId("w".into()),
+            lease_until: now + LEASE_MS,
+            nonce: Nonce(9),
+        };
+        self.store().claim(&command.order_id, &claim).await.0
+    }
+}
+
+fn place(key: &str) -> Command {
+    let order: Order = serde_json::from_str(
+        r#"{"channel":"retail","currency":"GBP","payment_ref":"p","ship_to":{},"lines":[{"sku":"A","quantity":1,"unit_price":"1"}]}"#,
+    )
+    .unwrap();
+    let account: AccountId = "demo".parse().unwrap();
+    Command {
+        order_id: OrderId::derive(&"eu1".parse().unwrap(), &account, &key.parse().unwrap()),
+        account,
+        generation: 1,
+        fp: Some(Fingerprint::of(&order)),
+        kind: CommandKind::Place { order: Box::new(order), accepted_at: Timestamp::UNIX_EPOCH },
+    }
+}
+
+fn cancel(place: &Command) -> Command {
+    let kind = CommandKind::Cancel { requested_at: Timestamp::UNIX_EPOCH };
+    Command { fp: None, kind, ..place.clone() }
+}
+
+#[tokio::test]
+async fn a_posted_order_without_a_document_is_inserted_held_and_nobody_else_begins_it() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    fixture.park(&cancel(&place)).await;
+    assert_eq!(fixture.stored(&place.order_id).await, None, "only a posted order can be inserted");
+    for _ in 0..2 {
+        fixture.park(&place).await;
+        let record = fixture.stored(&place.order_id).await.unwrap();
+        assert_eq!((record.phase, record.epoch, record.rev), (Phase::Run, 1, 1));
+        assert_eq!((record.owner, record.lease_until), (None, 0));
+    }
+    let go_on = fixture.claim(&place, ClaimKind::Continue(Phases::Run)).await;
+    assert_eq!(go_on, StoreReply::NoMatch);
+    let hold = fixture.stored(&place.order_id).await.unwrap().hold.unwrap();
+    let decided = fixture.claim(&place, ClaimKind::Resolve(hold.id)).await;
+    assert!(matches!(decided, StoreReply::Claimed(_)), "{decided:?}");
+}
+
+#[tokio::test]
+async fn a_hold_fences_an_owner_whose_lease_is_over() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let before = fixture.given(&place, |record| Record { epoch: 3, rev: 7, ..record }).await;
+    fixture.park(&place).await;
+    let held = fixture.stored(&place.order_id).await.unwrap();
+    assert!(held.hold.is_some());
+    assert_eq!((held.epoch, held.rev, held.owner), (4, 8, None));
+    assert_ne!(held.nonce, before.nonce);
+}
+
+#[tokio::test]
+async fn an_order_that_has_ended_is_swept_for_its_event_again() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let ended = fixture.given(&place, |record| Record { phase: Phase::Done, rev: 7, ..record }).await;
+    fixture.park(&cancel(&place)).await;
+    let owing = fixture.stored(&place.order_id).await.unwrap();
+    assert_eq!(owing, Record { evp: true, ..ended });
+    let swept = fixture.store().overdue(now(), 10).await.unwrap();
+    assert!(swept.iter().any(|swept| swept.order_id == place.order_id && swept.owes), "{swept:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let body = place.encode();
+    let arrival = fixture.arrival(&body);
+    fixture.parker.or_unread(&arrival, async { panic!("always") }).await.unwrap();
+    assert_eq!(fixture.store().park_unread(&arrival.unread(""), now()).await.unwrap(), 2);
+    assert_eq!(fixture.stored(&place.order_id).await, None);
+    assert_eq!(fixture.store().find_parked(&place.order_id, &place.account).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_delivered_before_is_read_unless_workers_ended_over_it() {
+    let fixture = Fixture::start().await;
+    for (ended, is_read) in [(0, true), (2, true), (3, false), (9, false)] {
+        let place = place(&format!("after {ended}").replace(' ', "-"));
+        let body = place.encode();
+        let arrival = Arrival { redelivered: true, ..fixture.arrival(&body) };
+        let unread = arrival.unread("");
+        for _ in 0..ended {
+            fixture.store().park_unread(&unread, now()).await.unwrap();
+        }
+        fixture.parker.park(&arrival).await.unwrap();
+        assert_eq!(fixture.stored(&place.order_id).await.is_some(), is_read, "after {ended}");
+        let readings = fixture.store().park_unread(&unread, now()).await.unwrap();
+        assert_eq!(readings, if is_read { 1 } else { ended + 2 }, "what was read is removed");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_the_database_never_takes_keeps_no_other_from_its_turn() {
+    let fixture = Fixture::start().await;
+    let (vast, garbage) = (vec![b'x'; 17 << 20], b"garbage");
+    let redelivered = |body| Arrival { redelivered: true, ..fixture.arrival(body) };
+    let (never, soon) = (redelivered(&vast), redelivered(garbage));
+    tokio::select! {
+        biased;
+        parked = fixture.parker.park(&never) => panic!("{parked:?}"),
+        parked = fixture.parker.park(&soon) => parked.unwrap(),
+    }
+    assert!(!fixture.store().park(&soon.read().0, now()).await.unwrap(), "it was parked before");
+}
