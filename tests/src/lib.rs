@@ -24,4 +24,4 @@ pub use member::{Member, program};
 pub use orders::{large_order, order, order_of};
 pub use plan::Plan;
 pub use sandbox::{Count, Effects, SERVICES, Sandbox};
-pub use until::{DEADLINE, until, until_equal};
+pub use until::{DEADLINE, until, until_equal, until_within};

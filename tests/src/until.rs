@@ -12,13 +12,25 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When that is not so by the deadline; the message holds the last error.
-pub async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub async fn until<T, E: Debug>(what: &str, probe: impl AsyncFnMut() -> Result<T, E>) -> T {
+    until_within(DEADLINE, what, probe).await
+}
+
+/// As [`until`], for what takes longer than most.
+///
+/// # Panics
+/// When it is not so within `limit`; the message holds the last error.
+pub async fn until_within<T, E: Debug>(
+    limit: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         match probe().await {
             Ok(found) => return found,
             Err(instead) if Instant::now() >= deadline => {
-                panic!("not within {} s: {what}; instead: {instead:#?}", DEADLINE.as_secs())
+                panic!("not within {} s: {what}; instead: {instead:#?}", limit.as_secs())
             }
             Err(_) => sleep(PAUSE).await,
         }

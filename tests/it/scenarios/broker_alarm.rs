@@ -1,14 +1,17 @@
 //! A broker that is short of memory and takes no messages, while workers must publish before they ack.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
 use orderfleet_native::RabbitMq;
-use orderfleet_tests::{Plan, order, until, until_equal};
+use orderfleet_tests::{Plan, order, until_within};
 use serde_json::json;
 
 use super::{long, own_broker};
 use crate::case::Case;
+
+/// Thousands of orders, which the sweeper brings back one by one.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// A fleet without workers, with orders in its queue, and the alarm in force.
 async fn queued_orders_and_an_alarm(broker: &RabbitMq, orders: usize) -> Case {
@@ -33,7 +36,7 @@ fn start_worker(case: &mut Case) {
 
 /// Waits until no queue of orders holds a message, in hand or not.
 async fn until_queues_are_empty(broker: &RabbitMq) {
-    until("the queues of orders are empty", async || {
+    until_within(LONGEST_WAIT, "the queues of orders are empty", async || {
         let queues = broker.list_queues().await.unwrap();
         let full = |queue: &orderfleet_native::QueueCounts| {
             queue.name.contains("orders.") && queue.ready + queue.unacked + queue.dead_lettering > 0
@@ -61,10 +64,10 @@ async fn queued_orders_drain_while_publishing_is_blocked_and_every_event_arrives
     }
     until_queues_are_empty(&broker).await;
     let drained = started.elapsed();
-    let (done, owing) = (case.fleet.stored("DONE").await, owing(&case).await);
+    let (done, owed) = (case.fleet.stored("DONE").await, owing(&case).await);
     let rules = case.fleet.sandbox.get("/faults").await;
     eprintln!(
-        "injected: a memory alarm; queues empty under it after {drained:.0?}: {done} of {orders} done, {owing} owe a publish; \
+        "injected: a memory alarm; queues empty under it after {drained:.0?}: {done} of {orders} done, {owed} owe a publish; \
          {rules}"
     );
     assert!(rules[0]["fired"].as_u64() >= Some(orders as u64 / 10), "{rules}");
@@ -72,7 +75,12 @@ async fn queued_orders_drain_while_publishing_is_blocked_and_every_event_arrives
 
     assert!(broker.set_memory_alarm(false).await.unwrap().is_empty());
     let cleared = Instant::now();
-    until_equal("done orders", orders as u64, async || case.fleet.stored("DONE").await).await;
+    let all = (orders as u64, 0);
+    until_within(LONGEST_WAIT, "all orders are done and owe nothing", async || {
+        let found = (case.fleet.stored("DONE").await, owing(&case).await);
+        if found == all { Ok(()) } else { Err(found) }
+    })
+    .await;
     case.assert_kept(orders).await;
     eprintln!("everything done and told {:.0?} after the alarm", cleared.elapsed());
 }
