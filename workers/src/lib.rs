@@ -41,6 +41,8 @@ use crate::{
     dependencies::ConsumerHealth, downstream::Downstreams, driver::Driver, park::Parker, sweep::Sweeper,
 };
 
+/// A start that takes longer says what it waits for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// From the request to drain to the exit, which takes a moment more: within 20 s in all. What is not handled by then stays
 /// unacked and is delivered to others.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(18);
@@ -71,8 +73,11 @@ pub async fn run(
     let last_step = policy.last_step().clone();
     let topology =
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
+    let (waits_for, waiting_for) = watch::channel("MongoDB");
+    let telling = tokio::spawn(tell_of_waiting(waiting_for));
     let connecting = async {
         let store = connect_store(&database).await?;
+        waits_for.send_replace("RabbitMQ");
         let publisher =
             Publisher::connect(&broker, topology.clone(), "orderfleet-worker").await.context("RabbitMQ")?;
         anyhow::Ok((store, publisher))
@@ -81,6 +86,7 @@ pub async fn run(
         connected = connecting => connected?,
         () = shutdown.cancelled() => return Ok(()),
     };
+    telling.abort();
     let (pause, paused) = watch::channel(false);
     tokio::spawn(dependencies::watch(store.clone(), publisher.clone(), Arc::clone(&health), pause));
 
@@ -177,6 +183,14 @@ fn worker_id() -> anyhow::Result<WorkerId> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("no randomness from the operating system")?;
     Ok(WorkerId(format!("{:016x}", u64::from_be_bytes(bytes))))
+}
+
+/// Says every few seconds what a start is waiting for, in a task of its own: also when what it waits for says nothing.
+async fn tell_of_waiting(waiting_for: watch::Receiver<&'static str>) {
+    loop {
+        tokio::time::sleep(TELL_EVERY).await;
+        tracing::warn!(waiting_for = *waiting_for.borrow(), "still starting");
+    }
 }
 
 async fn connect_store(settings: &DatabaseSettings) -> anyhow::Result<Store> {

@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use orderfleet_domain::{Command, CommandKind, saga::Lane};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use orderfleet_domain::{
+    Command, CommandKind,
+    saga::{Lane, Millis},
+};
 use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
 use orderfleet_runtime::crash;
 use orderfleet_storage::{Overdue, Store};
@@ -15,6 +19,8 @@ use crate::driver::now;
 
 /// Orders brought back by one sweep.
 const SWEEP_MAX: u32 = 500;
+/// Of those, at once.
+const AT_ONCE: usize = 32;
 /// With more messages than this waiting in `orders.retry`, a sweep would only add to them.
 const RETRY_DEPTH_MAX: u32 = 10_000;
 
@@ -39,33 +45,37 @@ impl Sweeper {
                 () = shutdown.cancelled() => return,
             }
             match self.sweep().await {
-                Ok(0) => {}
-                Ok(swept) => {
-                    tracing::info!(swept, "orders brought back");
-                    // There may be more: after an alarm, every order that ended meanwhile owes its event.
-                    if swept == SWEEP_MAX {
-                        every.reset_immediately();
-                    }
-                }
+                // There may be more: after an alarm, every order that ended meanwhile owes its event.
+                Ok(found) if found == SWEEP_MAX => every.reset_immediately(),
+                Ok(_) => {}
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "a sweep ended early"),
             }
         }
     }
 
+    /// How many orders it brought back.
     async fn sweep(&self) -> anyhow::Result<u32> {
         if self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX {
             return Ok(0);
         }
         let now = now();
-        let mut swept = 0;
-        for overdue in self.store.overdue(now, SWEEP_MAX).await? {
-            crash::around("sweep.publish", self.publisher.publish(&resume(&overdue))).await?;
-            self.store.postpone(&overdue, now).await?;
-            crash::point("sweep.postpone.after");
-            swept += 1;
+        let overdue = self.store.overdue(now, SWEEP_MAX).await?;
+        let found = u32::try_from(overdue.len())?;
+        let bringing_back = stream::iter(overdue).map(|overdue| self.bring_back(overdue, now));
+        bringing_back.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        metrics::counter!("orderfleet_orders_swept_total").increment(u64::from(found));
+        if found > 0 {
+            tracing::info!(swept = found, "orders brought back");
         }
-        metrics::counter!("orderfleet_orders_swept_total").increment(u64::from(swept));
-        Ok(swept)
+        Ok(found)
+    }
+
+    /// One order. A worker that is killed before it is put aside leaves it for the next sweep, and a message too many.
+    async fn bring_back(&self, overdue: Overdue, now: Millis) -> anyhow::Result<()> {
+        crash::around("sweep.publish", self.publisher.publish(&resume(&overdue))).await?;
+        self.store.postpone(&overdue, now).await?;
+        crash::point("sweep.postpone.after");
+        Ok(())
     }
 }
 
