@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties, Queue,
     message::Delivery,
     options::{
         BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
@@ -61,10 +61,23 @@ impl Broker {
     /// # Panics
     /// When there is no such queue.
     pub async fn depth(&self, queue: &str) -> u32 {
+        self.look(queue).await.message_count()
+    }
+
+    /// Waits until a queue has no consumer: the broker may deliver to a process for a moment after its end.
+    ///
+    /// # Panics
+    /// When there is no such queue, or it still has one by the deadline.
+    pub async fn until_unconsumed(&self, queue: &str) {
+        until_equal(&format!("consumers of {queue}"), 0, async || self.look(queue).await.consumer_count())
+            .await;
+    }
+
+    async fn look(&self, queue: &str) -> Queue {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         let name = format!("{}{queue}", self.prefix);
         let declared = self.channel.queue_declare(name.as_str().into(), options, FieldTable::default());
-        declared.await.unwrap().message_count()
+        declared.await.unwrap()
     }
 
     /// Ready messages in every queue of the fleet that is not empty.

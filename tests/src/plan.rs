@@ -64,7 +64,7 @@ impl Plan {
             "[broker]\nurl = '{amqp_url}'\nprefix = '{prefix}'\n\
              [database]\nuri = '{mongodb_uri}'\nname = '{database}'\n{database_lines}\n\
              [telemetry]\nformat = 'json'\n\
-             log = 'warn,orderfleet_producer={level},orderfleet_worker={level},orderfleet_query={level}'\n\
+             log = 'warn,orderfleet_messaging=info,orderfleet_producer={level},orderfleet_worker={level},orderfleet_query={level}'\n\
              [producer]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n\
              [worker]\nadmin_listen = '127.0.0.1:0'\nlease_s = 5\nsweep_every_s = 1\nroles = {roles:?}\n\
              [query]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n"

@@ -124,6 +124,8 @@ impl Run {
         }
         let ended = worker.ended(&format!("crashes at {point}")).await;
         assert_crashed(&worker, ended, point);
+        // Or the next message comes to the next worker as one that was delivered before.
+        self.fleet.broker().await.until_unconsumed("orders.new.0").await;
     }
 
     fn worker(&mut self, point: &str, passing: u32) -> Member {
