@@ -39,7 +39,7 @@ pub struct Overdue {
 }
 
 impl Store {
-    /// Orders to sweep, those that owe a publish first, then those whose `due_at` is more than the longest tier ago and
+    /// Orders to sweep, those that owe a publish and wait for nothing else first, then those whose `due_at` is more than the longest tier ago and
     /// that are not held, longest overdue first; at most `limit`.
     ///
     /// # Errors
@@ -47,7 +47,8 @@ impl Store {
     pub async fn overdue(&self, now: Millis, limit: u32) -> Result<Vec<Overdue>, StoreError> {
         let now_date = DateTime::from_millis(now);
         let not_postponed = doc! { "$not": { "$gt": now_date } };
-        let owing = doc! { "evp": true, "sweep_due": &not_postponed };
+        // An order that waits and owes its copy comes back when its wait is over, or each sweep would be an attempt.
+        let owing = doc! { "evp": true, "due_at": &not_postponed, "sweep_due": &not_postponed };
         let mut found = self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await?;
         let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
         if room > 0 {

@@ -47,6 +47,17 @@ async fn owed_publishes_and_long_overdue_waits_are_found_and_held_orders_are_not
 }
 
 #[tokio::test]
+async fn an_order_that_owes_a_copy_is_left_alone_until_its_wait_is_over() {
+    in_database(async |db| {
+        db.given("owing", &Record { evp: true, due_at: Some(NOW + MINUTE_MS), ..db.first() }).await;
+        assert_eq!(db.store.overdue(NOW, 10).await.unwrap(), []);
+        let found = db.store.overdue(NOW + MINUTE_MS, 10).await.unwrap();
+        assert_eq!(keys(&found), ["owing"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_swept_is_found_again_later_and_later() {
     in_database(async |db| {
         let waiting = Record { due_at: Some(NOW - 2 * HOUR_MS), ..db.first() };
