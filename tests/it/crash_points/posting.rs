@@ -29,8 +29,10 @@ impl Run {
             Life::Replaying => self.run_again().await,
             Life::Parking => self.dead_letter().await,
             Life::Deferring => {
-                let once = json!({ "service": "fulfilment", "error_rate": 1.0, "times": 1 });
-                self.fleet.sandbox.fault(once).await;
+                // Twice, as a request of the worker that was killed before may still come and use one up.
+                self.fleet.sandbox.heal().await;
+                let errors = json!({ "service": "fulfilment", "error_rate": 1.0, "times": 2 });
+                self.fleet.sandbox.fault(errors).await;
                 self.post().await
             }
             _ => self.post().await,

@@ -33,7 +33,7 @@ async fn a_zombie_that_wakes_after_its_channel_died_has_no_second_effect() {
     case.fleet.sandbox.fault(hangs).await;
     case.fleet.start_worker().await;
     let done = u64::try_from(ORDERS - OPEN).unwrap();
-    until_equal("orders done by another", done, async || case.fleet.stored("DONE").await).await;
+    until_equal("orders done by another", true, async || case.fleet.stored("DONE").await >= done).await;
 
     case.fleet.workers[0].signal(Signal::Continue);
     until_equal("the zombie is fenced", true, async || {
