@@ -1,11 +1,9 @@
 //! A running service with a database of its own and keys for two accounts.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -14,11 +12,10 @@ use orderfleet_domain::{
     Fingerprint, Order, OrderId,
     saga::{Nonce, Record, StoreReply, WorkerId},
 };
-use orderfleet_native::TempFolder;
+use orderfleet_native::{Ports, TempFolder};
 use orderfleet_runtime::keys;
 use orderfleet_storage::{DatabaseSettings, Store};
 use reqwest::{Client, Response, StatusCode};
-use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -46,8 +43,10 @@ impl Service {
         let keys_file = folder.path().join("keys.toml");
         let key = keys::create(&keys_file, "demo", "eu1").unwrap();
         let foreign_key = keys::create(&keys_file, "other", "eu1").unwrap();
-        let mut child = spawn(&database, &keys_file);
-        let [listen, admin_listen] = addresses(child.stdout.take().unwrap());
+        let mut ports = Ports::open(&folder.path().join("ports")).unwrap();
+        let [listen, admin_listen] =
+            ["query", "admin"].map(|name| format!("127.0.0.1:{}", ports.take(name).unwrap()));
+        let child = spawn(&database, &keys_file, &listen, &admin_listen);
         let http = Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
         Self {
             database,
@@ -116,22 +115,10 @@ impl Drop for Service {
     }
 }
 
-/// Where the service listens, by its own word. What it says later goes to the test's own output.
-fn addresses(stdout: ChildStdout) -> [String; 2] {
-    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    let told = lines.find_map(|line| {
-        let line: Value = serde_json::from_str(&line).ok()?;
-        let address = |field: &str| Some(line.get(field)?.as_str()?.to_owned());
-        Some([address("listen")?, address("admin_listen")?])
-    });
-    thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
-    told.expect("the service says where it listens")
-}
-
-fn spawn(database: &DatabaseSettings, keys_file: &Path) -> Child {
+fn spawn(database: &DatabaseSettings, keys_file: &Path, listen: &str, admin_listen: &str) -> Child {
     let set = [
-        "query.listen=127.0.0.1:0".to_owned(),
-        "query.admin_listen=127.0.0.1:0".to_owned(),
+        format!("query.listen={listen}"),
+        format!("query.admin_listen={admin_listen}"),
         format!("query.keys_file={}", keys_file.display()),
         format!("database.uri={}", database.uri),
         format!("database.name={}", database.name),
@@ -140,7 +127,6 @@ fn spawn(database: &DatabaseSettings, keys_file: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_orderfleet-query"))
         .args(set.iter().flat_map(|setting| ["--set", setting]))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
