@@ -17,7 +17,7 @@ async fn json(response: Response) -> Value {
 
 async fn started() -> Service {
     let services = Services::from_env_or_start().await.unwrap();
-    let mut service = Service::start(services.mongodb_uri());
+    let mut service = Service::start(services.mongodb_uri()).await;
     service.until_ready_is(StatusCode::OK).await;
     service
 }

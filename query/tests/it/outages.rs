@@ -9,7 +9,7 @@ use crate::support::{Service, first, insert, order_id};
 async fn an_outage_is_503_and_unready_and_passes() {
     let folder = TempFolder::new().unwrap();
     let mut server = Mongo::start(folder.path(), MongoOptions::default()).await.unwrap();
-    let mut service = Service::start(&server.uri());
+    let mut service = Service::start(&server.uri()).await;
     service.until_ready_is(StatusCode::OK).await;
     let id = insert(&service.store().await, "a", &first()).await;
 
@@ -30,7 +30,7 @@ async fn a_service_that_starts_before_its_database_waits_for_it() {
     let folder = TempFolder::new().unwrap();
     let mut server = Mongo::start(folder.path(), MongoOptions::default()).await.unwrap();
     server.stop().await.unwrap();
-    let mut service = Service::start(&server.uri());
+    let mut service = Service::start(&server.uri()).await;
     service.until_ready_is(StatusCode::SERVICE_UNAVAILABLE).await;
     let response = service.order(order_id("demo", "a").as_str(), &service.key).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

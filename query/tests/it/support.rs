@@ -1,6 +1,8 @@
 //! A running service with a database of its own and keys for two accounts.
 
 use std::{
+    fs::{self, File},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -12,10 +14,11 @@ use orderfleet_domain::{
     Fingerprint, Order, OrderId,
     saga::{Nonce, Record, StoreReply, WorkerId},
 };
-use orderfleet_native::{Ports, TempFolder};
+use orderfleet_native::TempFolder;
 use orderfleet_runtime::keys;
 use orderfleet_storage::{DatabaseSettings, Store};
 use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -33,7 +36,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts the service on a database of its own on the server at `uri`.
-    pub(crate) fn start(uri: &str) -> Self {
+    pub(crate) async fn start(uri: &str) -> Self {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("query_test_{}_{number}", std::process::id());
@@ -43,10 +46,9 @@ impl Service {
         let keys_file = folder.path().join("keys.toml");
         let key = keys::create(&keys_file, "demo", "eu1").unwrap();
         let foreign_key = keys::create(&keys_file, "other", "eu1").unwrap();
-        let mut ports = Ports::open(&folder.path().join("ports")).unwrap();
-        let [listen, admin_listen] =
-            ["query", "admin"].map(|name| format!("127.0.0.1:{}", ports.take(name).unwrap()));
-        let child = spawn(&database, &keys_file, &listen, &admin_listen);
+        let log = folder.path().join("log");
+        let mut child = spawn(&database, &keys_file, &log);
+        let [listen, admin_listen] = until_it_listens(&mut child, &log).await;
         let http = Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
         Self {
             database,
@@ -115,20 +117,44 @@ impl Drop for Service {
     }
 }
 
-fn spawn(database: &DatabaseSettings, keys_file: &Path, listen: &str, admin_listen: &str) -> Child {
+/// On ports of the system's choice: a port that is looked up first may be taken before the service listens.
+fn spawn(database: &DatabaseSettings, keys_file: &Path, log: &Path) -> Child {
     let set = [
-        format!("query.listen={listen}"),
-        format!("query.admin_listen={admin_listen}"),
+        "query.listen=127.0.0.1:0".to_owned(),
+        "query.admin_listen=127.0.0.1:0".to_owned(),
         format!("query.keys_file={}", keys_file.display()),
         format!("database.uri={}", database.uri),
         format!("database.name={}", database.name),
         format!("database.timeout_ms={}", database.timeout_ms),
     ];
+    let log = File::create(log).unwrap();
     Command::new(env!("CARGO_BIN_EXE_orderfleet-query"))
         .args(set.iter().flat_map(|setting| ["--set", setting]))
         .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap()
+}
+
+/// What the service logs about where it listens: for requests, and for operators.
+async fn until_it_listens(child: &mut Child, log: &Path) -> [SocketAddr; 2] {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let text = fs::read_to_string(log).unwrap();
+        if let Some(addresses) = text.lines().find_map(addresses) {
+            return addresses;
+        }
+        assert_eq!(child.try_wait().unwrap(), None, "the service has ended:\n{text}");
+        assert!(Instant::now() < deadline, "the service says in time where it listens:\n{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn addresses(line: &str) -> Option<[SocketAddr; 2]> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let address = |field: &str| line.get(field)?.as_str()?.parse().ok();
+    Some([address("listen")?, address("admin_listen")?])
 }
 
 pub(crate) fn order_id(account: &str, key: &str) -> OrderId {
