@@ -229,7 +229,10 @@ impl World {
                 if may(Fault::LostAnswer) {
                     [Outcome::AnswerLost, Outcome::Lost, Outcome::Late].into_iter().for_each(&mut push);
                 }
-                if !self.slots[slot].lagged && self.late_writes.contains(&self.slots[slot].effect) {
+                // Notes match whether or not they are applied already.
+                let may_miss = matches!(self.slots[slot].effect, Effect::Claim(_) | Effect::Write(_));
+                let is_open = self.late_writes.contains(&self.slots[slot].effect);
+                if may_miss && is_open && !self.slots[slot].lagged {
                     push(Outcome::Pending);
                 }
             }

@@ -7,7 +7,7 @@ use orderfleet_domain::{
 
 use crate::{
     Fault, Outcome, Property, Setup, World,
-    world::{Crashed, Letter, Message, event_rank},
+    world::{Asked, Crashed, Letter, Message, event_rank},
 };
 
 impl World {
@@ -86,7 +86,7 @@ impl World {
         let crashed = Crashed {
             generation: command.generation,
             is_other: command.fp == setup.other.command.fp,
-            is_cancel: matches!(command.kind, CommandKind::Cancel { .. }),
+            asked: Asked::by(&command.kind),
         };
         self.letters.insert(id, Letter::Crashed(crashed));
     }

@@ -1,13 +1,10 @@
 //! What must hold in every state, and in every state in which nothing goes on by itself any more.
 
-use orderfleet_domain::{
-    CommandKind,
-    saga::{Lane, Phase, Record},
-};
+use orderfleet_domain::saga::{Lane, Phase, Record};
 
 use crate::{
     Setup, World,
-    world::{Letter, Message},
+    world::{Asked, Crashed, Letter, Message},
 };
 
 /// A safety property of the promise.
@@ -54,6 +51,23 @@ impl Property {
         Self::Drain,
     ];
 
+    /// Whether a violation of it is damage: an order lost, doubled, half-done or told wrongly. The others are disciplines
+    /// that keep it from that.
+    #[must_use]
+    pub fn is_outcome(self) -> bool {
+        match self {
+            Self::Custody
+            | Self::EffectOnce
+            | Self::Atomic
+            | Self::Events
+            | Self::OneEffectPerKey
+            | Self::Drain => true,
+            Self::OneWay | Self::Fence | Self::AckDiscipline | Self::UndoOrder | Self::IntentBeforeCall => {
+                false
+            }
+        }
+    }
+
     /// The name shown.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -77,6 +91,7 @@ impl World {
     pub(crate) fn check(&mut self, setup: &Setup) {
         let found = self
             .check_custody(setup)
+            .or_else(|| self.check_asked())
             .or_else(|| self.check_effects())
             .or_else(|| self.check_events())
             .or_else(|| if self.is_quiescent(setup) { self.check_rest(setup) } else { None });
@@ -99,23 +114,66 @@ impl World {
     fn check_custody(&self, setup: &Setup) -> Option<(Property, String)> {
         let fp = self.doc.as_ref().map_or(setup.ours.command.fp.as_ref(), |doc| Some(&doc.fp));
         let unacked = self.slots.iter().filter(|slot| slot.owns_delivery).map(|slot| &slot.message);
-        let carries = |message: &Message| match message.command.kind {
-            CommandKind::Cancel { .. } => false,
-            CommandKind::Resolve { .. } => true,
-            _ => message.command.fp.as_ref() == fp,
+        let carries = |message: &Message| match Asked::by(&message.command.kind) {
+            Asked::Cancel => false,
+            Asked::Resolve => true,
+            Asked::Work | Asked::Run => message.command.fp.as_ref() == fp,
+        };
+        let is_other = fp == setup.other.command.fp.as_ref();
+        let works = |it: &Crashed| {
+            it.asked == Asked::Resolve || (it.asked != Asked::Cancel && it.is_other == is_other)
         };
         let in_queue = || self.ready.iter().chain(unacked.clone()).any(carries);
-        let crashed = || self.letters.values().any(|letter| matches!(letter, Letter::Crashed(..)));
+        let crashed =
+            || self.letters.values().any(|letter| matches!(letter, Letter::Crashed(it) if works(it)));
+        let parked = |doc: &Record| self.has_parked(|it| works(it) && it.generation == doc.generation);
         let safe = match &self.doc {
             None => in_queue() || crashed(),
             Some(doc) if doc.evp => true,
             Some(doc) if doc.hold.as_ref().is_some_and(|hold| self.letters.contains_key(&hold.id)) => true,
             // Held, with another dead letter than the one the hold names: a person finds both by the order.
-            Some(doc) if doc.hold.is_some() && self.has(Letter::Parked) => true,
+            Some(doc) if doc.hold.is_some() && parked(doc) => true,
             Some(doc) if doc.phase.is_terminal() => in_queue() || crashed() || self.has_terminal_event(doc),
             Some(_) => in_queue() || crashed(),
         };
         (!safe).then(|| (Property::Custody, format!("no message, no flag, no dead letter: {:?}", self.doc)))
+    }
+
+    /// What people have asked for, and what was accepted, comes to something: it is in a queue, in hand, parked, or has
+    /// had its effect, or the order says why it has none.
+    fn check_asked(&self) -> Option<(Property, String)> {
+        let doc = self.doc.as_ref();
+        let cancelled = doc.is_some_and(|doc| doc.cancel || (doc.phase == Phase::Undone && doc.is_final));
+        if self.cancel_asked && !cancelled && !self.cancel_too_late && !self.is_kept(Asked::Cancel, |_| true)
+        {
+            return Some((Property::Custody, format!("a cancel is gone: {doc:?}")));
+        }
+        let begun = |run| doc.is_some_and(|doc| doc.generation >= run || doc.is_final);
+        let run =
+            self.runs_asked.iter().find(|run| !begun(**run) && !self.is_kept(Asked::Run, |of| of == **run));
+        if let Some(run) = run {
+            return Some((Property::Custody, format!("run {run} was asked for and is gone: {doc:?}")));
+        }
+        let hold = doc.and_then(|doc| doc.hold.as_ref()).filter(|hold| self.holds_decided.contains(&hold.id));
+        if hold.is_some() && !self.is_kept(Asked::Resolve, |_| true) {
+            return Some((Property::Custody, format!("a decision is gone: {doc:?}")));
+        }
+        None
+    }
+
+    /// Whether a message that asks for this, of such a run, is in a queue, in hand, or among the dead letters.
+    fn is_kept(&self, asked: Asked, run: impl Fn(u32) -> bool) -> bool {
+        let in_hand = self.slots.iter().filter(|slot| slot.owns_delivery).map(|slot| &slot.message);
+        let commands = self.ready.iter().chain(in_hand).map(|message| &message.command);
+        let mut waiting = commands.map(|command| (Asked::by(&command.kind), command.generation));
+        waiting.any(|(kind, of)| kind == asked && run(of))
+            || self.letters.values().any(|letter| {
+                matches!(letter, Letter::Crashed(it) | Letter::Parked(it) if it.asked == asked && run(it.generation))
+            })
+    }
+
+    fn has_parked(&self, such: impl Fn(&Crashed) -> bool) -> bool {
+        self.letters.values().any(|letter| matches!(letter, Letter::Parked(crashed) if such(crashed)))
     }
 
     fn has(&self, wanted: Letter) -> bool {
@@ -180,7 +238,7 @@ impl World {
             || (doc.phase == Phase::Undone
                 && self.cancel_asked
                 && !doc.is_final
-                && !self.has(Letter::Parked));
+                && !self.has_parked(|it| it.asked == Asked::Cancel));
         if was_ignored {
             return drain(format!("a cancel is not honoured: {doc:?}"));
         }
@@ -195,14 +253,16 @@ impl World {
         }
         let silent = (1..doc.generation).find(|earlier| !self.events.contains(&(*earlier, 2)));
         // The message that would have told of an earlier run may be among the dead letters.
-        if let Some(silent) = silent.filter(|_| !self.has(Letter::Parked)) {
+        if let Some(silent) = silent.filter(|run| !self.has_parked(|it| it.generation == *run)) {
             return Some((Property::Events, format!("run {silent} ended without an event")));
         }
         let is_ours = Some(&doc.fp) == setup.ours.command.fp.as_ref();
-        if self.has(Letter::Poison) && !self.has(Letter::Parked) {
+        if self.has(Letter::Poison) {
             return drain("a good message was written off".into());
         }
-        if self.other_posted && is_ours && !self.has(Letter::Conflict) && !self.has(Letter::Parked) {
+        let is_visible = self.has(Letter::Conflict)
+            || self.has_parked(|it| it.asked == Asked::Work && it.is_other == is_ours);
+        if self.other_posted && !is_visible {
             let how = "another body was posted, and is neither executed nor a conflict".to_owned();
             return Some((Property::OneEffectPerKey, how));
         }

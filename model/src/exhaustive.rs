@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use orderfleet_domain::saga::{CauseClass, Ending, Lane, Phase};
 use stateright::{Checker, HasDiscoveries, Model, Property as Checked};
 
-use crate::{Action, Budget, Property, Schedule, Scope, Setup, World};
+use crate::{Action, Budget, Fault, Judged, Property, Schedule, Scope, Setup, World};
 
 /// The world as stateright explores it.
 #[derive(Debug, Clone)]
 pub struct Exhaustive {
-    setup: Setup,
+    pub(crate) setup: Setup,
 }
 
 /// What a search came to.
@@ -73,7 +73,8 @@ fn holds<const INDEX: usize>(_: &Exhaustive, world: &World) -> bool {
     world.violation().is_none_or(|(property, _)| *property != Property::ALL[INDEX])
 }
 
-type Goal = fn(&Exhaustive, &World) -> bool;
+/// Whether a state is one that the search must have seen.
+pub(crate) type Goal = fn(&Exhaustive, &World) -> bool;
 
 impl Exhaustive {
     /// Makes a scope ready.
@@ -106,6 +107,8 @@ impl Exhaustive {
         when(budget.Drain > 0, "handed back", |_, world| world.is_ending(Ending::HandedBack));
         when(budget.Quarantine > 0, "quarantined", |_, world| world.has_message_in(&Lane::Quarantine));
         when(budget.Cancel > 0, "cancelled", |_, world| has_cause(world, CauseClass::Cancelled));
+        let faults = Fault::ALL.iter().filter(|fault| budget.allows(**fault));
+        goals.extend(faults.map(|fault| fault.goal()));
         goals
     }
 
@@ -167,6 +170,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
         slots,
         timed: false,
         begun: false,
+        judged: Judged::Everything,
         budget,
     };
     let none = Budget::default();

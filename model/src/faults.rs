@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exhaustive::Goal;
+
 macro_rules! faults {
     ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// One kind of trouble, or of interference by people.
@@ -11,6 +13,15 @@ macro_rules! faults {
         impl Fault {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name, and whether it has happened in a world: a goal of the search.
+            pub(crate) fn goal(self) -> (&'static str, Goal) {
+                match self {
+                    $(Fault::$name => (stringify!($name), |model, world| {
+                        world.budget.$name < model.setup.scope.budget.$name
+                    })),*
+                }
+            }
         }
 
         /// How often each kind may still happen.

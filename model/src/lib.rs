@@ -23,5 +23,6 @@ pub use actions::{Action, CrashTo, Outcome, Skew};
 pub use check::Property;
 pub use faults::{Budget, Fault};
 pub use schedule::{Schedule, Verdict, shrink};
-pub use setup::{Scope, Setup};
+pub use setup::{Judged, Scope, Setup};
+pub use store::Database;
 pub use world::World;

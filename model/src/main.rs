@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use orderfleet_model::{
-    Property, Schedule, exhaustive, shrink,
+    Judged, Property, Schedule, exhaustive, shrink,
     simulate::{self, Tally},
 };
 use serde_json::json;
@@ -23,7 +23,7 @@ use serde_json::json;
 #[command(
     version,
     after_help = "Examples:\n  orderfleet-model search\n  orderfleet-model search --full --scope 'late calls'\n  orderfleet-model simulate --sagas 1000000 --seed 7\n  orderfleet-model replay model/corpus\n\n\
-                  Exit codes: 0 no property is violated, 1 one is (stdout shows the schedule), 2 unknown options, 3 the search was vacuous: a goal was not reached, or not every state was seen"
+                  Exit codes: 0 no property is violated, 1 one is (stdout shows the schedule), 2 unknown options, 3 what was done means nothing: a goal was not reached, not every state was seen, a kind of trouble never happened, or a kept action is not possible"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -58,6 +58,9 @@ enum Command {
         /// Where a counter-example is written.
         #[arg(long, value_name = "FILE")]
         keep: Option<PathBuf>,
+        /// Only damage counts: go on past a breach of a discipline.
+        #[arg(long)]
+        outcomes: bool,
     },
     /// Play the schedules of many seeds, in virtual time
     Simulate {
@@ -70,14 +73,23 @@ enum Command {
         /// Threads; 0 is one per core.
         #[arg(long, default_value_t = 0)]
         threads: usize,
-        /// Where the smallest schedule of a failing seed is written.
-        #[arg(long, value_name = "FILE")]
+        /// Where the smallest schedule of a failing seed is written [default: model/corpus/seed-<seed>.json].
+        #[arg(long, value_name = "FILE", conflicts_with = "no_keep")]
         keep: Option<PathBuf>,
+        /// Do not write it anywhere.
+        #[arg(long)]
+        no_keep: bool,
+        /// Only damage counts: go on past a breach of a discipline.
+        #[arg(long)]
+        outcomes: bool,
     },
     /// Play kept schedules: a file, or every .json of a folder
     Replay {
         /// The file or folder.
         path: PathBuf,
+        /// Only damage counts: go on past a breach of a discipline.
+        #[arg(long)]
+        outcomes: bool,
     },
 }
 
@@ -87,14 +99,38 @@ const STORY_LINES_MAX: usize = 100;
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match &cli.command {
-        Command::Search { full, scope, states_max, threads, keep } => {
-            search(cli.output, (*full, scope), *states_max, cores(*threads), keep.as_deref())
+        Command::Search { full, scope, states_max, threads, keep, outcomes } => {
+            let mut scopes = exhaustive::scopes(*full);
+            scopes.retain(|named| named.name.contains(scope));
+            scopes.iter_mut().for_each(|named| named.scope.judged = judged(*outcomes));
+            search(cli.output, scopes, *states_max, cores(*threads), keep.as_deref())
         }
-        Command::Simulate { sagas, seed, threads, keep } => {
-            simulate(cli.output, *sagas, *seed, cores(*threads), keep.as_deref())
+        Command::Simulate { sagas, seed, threads, keep, no_keep, outcomes } => {
+            let seeds = Seeds { first: *seed, sagas: *sagas, judged: judged(*outcomes) };
+            let keep = if *no_keep { Keep::Nowhere } else { keep.clone().map_or(Keep::InCorpus, Keep::In) };
+            simulate(cli.output, &seeds, cores(*threads), &keep)
         }
-        Command::Replay { path } => replay(cli.output, path),
+        Command::Replay { path, outcomes } => replay(cli.output, path, *outcomes),
     }
+}
+
+/// Seeds to play, one after the other.
+struct Seeds {
+    first: u64,
+    sagas: u64,
+    judged: Judged,
+}
+
+/// Where the schedule of a failing seed goes.
+enum Keep {
+    Nowhere,
+    In(PathBuf),
+    /// Among those that every change is tried with.
+    InCorpus,
+}
+
+fn judged(outcomes: bool) -> Judged {
+    if outcomes { Judged::Outcomes } else { Judged::Everything }
 }
 
 fn cores(threads: usize) -> usize {
@@ -103,13 +139,13 @@ fn cores(threads: usize) -> usize {
 
 fn search(
     output: Output,
-    (full, wanted): (bool, &str),
+    scopes: Vec<exhaustive::Named>,
     states_max: Option<usize>,
     threads: usize,
     keep: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    for named in exhaustive::scopes(full).into_iter().filter(|named| named.name.contains(wanted)) {
+    for named in scopes {
         let found = exhaustive::Exhaustive::new(named.scope).search(threads, states_max);
         let line = json!({
             "scope": named.name, "states": found.states, "generated": found.generated, "depth": found.depth,
@@ -145,13 +181,8 @@ fn search(
     Ok(code)
 }
 
-fn simulate(
-    output: Output,
-    sagas: u64,
-    first: u64,
-    threads: usize,
-    keep: Option<&Path>,
-) -> anyhow::Result<ExitCode> {
+fn simulate(output: Output, seeds: &Seeds, threads: usize, keep: &Keep) -> anyhow::Result<ExitCode> {
+    let Seeds { first, sagas, judged } = *seeds;
     let started = Instant::now();
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let (mut tally, mut failure) = (Tally::default(), None);
@@ -164,11 +195,11 @@ fn simulate(
                     return (tally, None);
                 }
                 let seed = first.wrapping_add(index);
-                let (schedule, verdict) = simulate::run(seed);
+                let (schedule, verdict) = simulate::run(seed, judged);
                 tally.count(&schedule.scope.budget, &verdict);
-                if verdict.violation().is_some() {
+                if let Some((property, _)) = verdict.violation() {
                     failed.store(true, Ordering::Relaxed);
-                    return (tally, Some((seed, schedule)));
+                    return (tally, Some((seed, *property, schedule)));
                 }
             }
         };
@@ -191,7 +222,8 @@ fn simulate(
     let per_minute = tally.sagas as f64 / seconds * 60.0;
     let line = json!({
         "tally": tally, "seconds": seconds, "sagas_per_minute": per_minute, "threads": threads,
-        "first_seed": first, "failed_seed": failure.as_ref().map(|(seed, _)| seed),
+        "never_happened": tally.never_happened(), "first_seed": first, "failed_seed": failure.as_ref().map(|(seed, ..)| seed),
+        "violated": failure.as_ref().map(|(_, property, _)| property.name()),
     });
     show(output, &line, || {
         let listed = |counts: Vec<(String, u64)>| {
@@ -207,14 +239,28 @@ fn simulate(
             listed(faults)
         )
     });
-    let Some((seed, schedule)) = failure else { return Ok(ExitCode::SUCCESS) };
+    let Some((seed, property, schedule)) = failure else {
+        let never_happened = tally.never_happened();
+        if never_happened.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("VACUOUS, never happened: {}", never_happened.join(", "));
+        return Ok(ExitCode::from(3));
+    };
     let smallest = Schedule { note: format!("seed {seed}"), ..shrink(&schedule) };
-    let property = smallest.play().violation().map_or(Property::Drain, |(property, _)| *property);
-    violated(&smallest, property, keep)?;
+    let file = match keep {
+        Keep::Nowhere => None,
+        Keep::In(file) => Some(file.clone()),
+        Keep::InCorpus => {
+            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+            Some(corpus.join(format!("seed-{seed}.json")))
+        }
+    };
+    violated(&smallest, property, file.as_deref())?;
     Ok(ExitCode::from(1))
 }
 
-fn replay(output: Output, path: &Path) -> anyhow::Result<ExitCode> {
+fn replay(output: Output, path: &Path, outcomes: bool) -> anyhow::Result<ExitCode> {
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
         files = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
@@ -225,23 +271,36 @@ fn replay(output: Output, path: &Path) -> anyhow::Result<ExitCode> {
     for file in &files {
         let shown = file.display().to_string();
         let text = fs::read(file).with_context(|| format!("cannot read {shown}"))?;
-        let schedule: Schedule =
+        let mut schedule: Schedule =
             serde_json::from_slice(&text).with_context(|| format!("{shown} is no schedule"))?;
+        if outcomes {
+            schedule.scope.judged = Judged::Outcomes;
+        }
         let verdict = schedule.play();
         if path.is_file() {
             verdict.story(&schedule.scope).iter().for_each(|line| eprintln!("  {line}"));
         }
-        verdicts.insert(shown, verdict.violation().map(|(property, how)| (property.name(), how.clone())));
+        let violation = verdict.violation().map(|(property, how)| (property.name(), how.clone()));
+        verdicts.insert(shown, (violation, verdict.left_out));
     }
-    let any = verdicts.values().any(Option::is_some);
-    for (file, violation) in &verdicts {
-        let line = json!({ "file": file, "violated": violation });
-        show(output, &line, || match violation {
-            Some((property, how)) => format!("{file}: VIOLATED: {property}: {how}"),
-            None => format!("{file}: no violation"),
+    for (file, (violation, left_out)) in &verdicts {
+        let line = json!({ "file": file, "violated": violation, "left_out": left_out });
+        show(output, &line, || {
+            let impossible = match left_out.as_slice() {
+                [] => String::new(),
+                left_out => format!("; NOT POSSIBLE, and left out: actions {left_out:?}"),
+            };
+            match violation {
+                Some((property, how)) => format!("{file}: VIOLATED: {property}: {how}{impossible}"),
+                None => format!("{file}: no violation{impossible}"),
+            }
         });
     }
-    Ok(if any { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(match () {
+        () if verdicts.values().any(|(violation, _)| violation.is_some()) => ExitCode::from(1),
+        () if verdicts.values().any(|(_, left_out)| !left_out.is_empty()) => ExitCode::from(3),
+        () => ExitCode::SUCCESS,
+    })
 }
 
 /// Shows and keeps a schedule that violates a property.

@@ -5,7 +5,10 @@ use orderfleet_domain::{
     saga::{Hold, Lane, Nonce, Phase, Record, WorkerId, dead_letter_id},
 };
 
-use crate::{Fault, Setup, World, world::Letter};
+use crate::{
+    Fault, Setup, World,
+    world::{Asked, Letter},
+};
 
 impl World {
     pub(crate) fn repost(&mut self, setup: &Setup) {
@@ -30,6 +33,7 @@ impl World {
         self.budget.spend(Fault::NewRun);
         let Some(doc) = &self.doc else { return };
         let (next, fp) = (doc.generation + 1, Some(doc.fp.clone()));
+        self.runs_asked.insert(next);
         self.enqueue(setup.message(next, fp, CommandKind::Run {}, Lane::Replay));
     }
 
@@ -49,6 +53,7 @@ impl World {
         for step in by_hand.rev() {
             self.reverse_by_hand(setup, generation, step);
         }
+        self.holds_decided.insert(hold.id.clone());
         let kind = CommandKind::Resolve { hold: hold.id, decision, reason: "r".into() };
         self.enqueue(setup.message(generation, None, kind, Lane::Replay));
     }
@@ -70,9 +75,9 @@ impl World {
     pub(crate) fn park(&mut self, setup: &Setup) {
         let Some((id, crashed)) = self.crashed_letter() else { return };
         let (id, now) = (id.clone(), self.now);
-        self.letters.insert(id, Letter::Parked);
+        self.letters.insert(id, Letter::Parked(crashed));
         let Some(doc) = &mut self.doc else {
-            if !crashed.is_cancel {
+            if crashed.asked == Asked::Work {
                 self.insert_held(setup, crashed.is_other);
             }
             return;
@@ -83,7 +88,7 @@ impl World {
         }
         let is_other = Some(&doc.fp) == setup.other.command.fp.as_ref();
         let is_about_it = crashed.generation == doc.generation && crashed.is_other == is_other;
-        if crashed.is_cancel || !is_about_it || doc.hold.is_some() {
+        if crashed.asked == Asked::Cancel || !is_about_it || doc.hold.is_some() {
             return;
         }
         let mut next = doc.clone();

@@ -7,6 +7,9 @@ use crate::{Action, Property, Scope, Setup, World};
 /// Calm actions after which an order that has not come to rest never will.
 const CALM_ACTIONS_MAX: usize = 20_000;
 
+/// Deliveries after which an order that is left in peace must have come further.
+const HANDLINGS_MAX: usize = 500;
+
 /// A schedule. After its last action everybody is left in peace until nothing goes on by itself any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +19,7 @@ pub struct Schedule {
     pub note: String,
     /// Its bounds.
     pub scope: Scope,
-    /// What happens, in order. An action that is not possible when its turn comes is left out.
+    /// What happens, in order.
     pub actions: Vec<Action>,
 }
 
@@ -27,6 +30,9 @@ pub struct Verdict {
     pub world: World,
     /// What happened, calm actions included.
     pub happened: Vec<Action>,
+    /// Where in the schedule an action was not possible when its turn came, and so was left out. What a schedule shows, it
+    /// shows of another world then.
+    pub left_out: Vec<usize>,
 }
 
 impl Verdict {
@@ -43,14 +49,19 @@ impl Schedule {
     pub fn play(&self) -> Verdict {
         let setup = Setup::new(self.scope.clone());
         let mut world = World::new(&setup);
-        let mut happened = Vec::new();
-        for action in &self.actions {
+        let (mut happened, mut left_out) = (Vec::new(), Vec::new());
+        for (index, action) in self.actions.iter().enumerate() {
+            if world.violation().is_some() {
+                break;
+            }
             if world.apply(&setup, *action) {
                 happened.push(*action);
+            } else {
+                left_out.push(index);
             }
         }
         settle(&mut world, &setup, &mut happened, |_| 0);
-        Verdict { world, happened }
+        Verdict { world, happened, left_out }
     }
 }
 
@@ -85,6 +96,7 @@ pub(crate) fn settle(
         happened.push(Action::Block(false));
     }
     let mut calm = Vec::new();
+    let (mut stands, mut handlings) = (world.stands(), 0);
     for _ in 0..CALM_ACTIONS_MAX {
         calm.clear();
         world.calm_actions(setup, &mut calm);
@@ -102,6 +114,16 @@ pub(crate) fn settle(
         let Some(action) = action else { return };
         world.happen(setup, action);
         happened.push(action);
+        let stood = std::mem::replace(&mut stands, world.stands());
+        handlings = match action {
+            _ if stood != stands => 0,
+            Action::Deliver { .. } => handlings + 1,
+            _ => handlings,
+        };
+        if handlings > HANDLINGS_MAX {
+            let how = || format!("handled {handlings} times, and stands where it stood: {stands:?}");
+            return world.violate(Property::Drain, how);
+        }
     }
     world.violate(Property::Drain, || format!("does not come to rest within {CALM_ACTIONS_MAX} actions"));
 }

@@ -29,8 +29,30 @@ pub struct Scope {
     /// request is on its way, and none is recorded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub begun: bool,
+    /// Which properties count.
+    #[serde(default, skip_serializing_if = "Judged::is_everything")]
+    pub judged: Judged,
     /// What may go wrong.
     pub budget: Budget,
+}
+
+/// Which properties count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judged {
+    /// All of them.
+    #[default]
+    Everything,
+    /// Those that harm an order ([`crate::Property::is_outcome`]): a schedule goes on past a breach of a discipline, to see
+    /// whether it leads to damage.
+    Outcomes,
+}
+
+impl Judged {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+    fn is_everything(&self) -> bool {
+        *self == Self::Everything
+    }
 }
 
 /// A scope made ready.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use orderfleet_domain::saga::Phase;
 
-use crate::{Action, Budget, Fault, Outcome, Schedule, Scope, Setup, Verdict, World, schedule::settle};
+use crate::{
+    Action, Budget, Fault, Judged, Outcome, Schedule, Scope, Setup, Verdict, World, schedule::settle,
+};
 
 /// The longest hostile part of a schedule.
 const HOSTILE_ACTIONS_MAX: usize = 160;
@@ -46,14 +48,43 @@ impl Tally {
                 *self.faults.entry(format!("{fault:?}")).or_default() += u64::from(spent);
             }
         }
+        for what in verdict.happened.iter().filter_map(|action| aftermath(*action)) {
+            *self.faults.entry(what.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Kinds of trouble that never happened: their absence from what was found means nothing.
+    #[must_use]
+    pub fn never_happened(&self) -> Vec<String> {
+        let kinds = Fault::ALL.iter().map(|fault| format!("{fault:?}"));
+        let kinds = kinds.chain(AFTERMATHS.map(str::to_owned));
+        kinds.filter(|kind| !self.faults.contains_key(kind)).collect()
     }
 }
 
+/// Trouble that no budget counts: it is the later part of some that one does.
+fn aftermath(action: Action) -> Option<&'static str> {
+    match action {
+        Action::ApplyLate(_) => Some("a late write is applied"),
+        Action::CallLate(_) => Some("a late request arrives"),
+        Action::Perform { outcome: Outcome::Pending, .. } => Some("a majority lags behind"),
+        Action::Park => Some("a message is written off"),
+        _ => None,
+    }
+}
+
+const AFTERMATHS: [&str; 4] = [
+    "a late write is applied",
+    "a late request arrives",
+    "a majority lags behind",
+    "a message is written off",
+];
+
 /// Plays the schedule of a seed.
 #[must_use]
-pub fn run(seed: u64) -> (Schedule, Verdict) {
+pub fn run(seed: u64, judged: Judged) -> (Schedule, Verdict) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let scope = scope(&mut rng);
+    let scope = Scope { judged, ..scope(&mut rng) };
     let setup = Setup::new(scope.clone());
     let mut world = World::new(&setup);
     let mut happened = Vec::with_capacity(128);
@@ -82,7 +113,7 @@ pub fn run(seed: u64) -> (Schedule, Verdict) {
     settle(&mut world, &setup, &mut happened, |count| rng.usize(..count));
     flush_late(&mut world, &setup, &mut happened);
     let schedule = Schedule { actions: happened.clone(), ..schedule };
-    (schedule, Verdict { world, happened })
+    (schedule, Verdict { world, happened, left_out: Vec::new() })
 }
 
 /// Requests and writes that nobody waits for any more may still arrive, long after the order has ended.
@@ -122,6 +153,7 @@ fn scope(rng: &mut fastrand::Rng) -> Scope {
         slots: rng.u8(1..=3),
         timed: true,
         begun: rng.u8(0..8) == 0,
+        judged: Judged::Everything,
         budget,
     }
 }
@@ -137,11 +169,4 @@ fn ending(world: &World) -> &'static str {
         (Phase::Run, ..) => "held going forward",
         (Phase::Comp, ..) => "held being undone",
     }
-}
-
-/// Whether a schedule holds trouble of this kind in a way that a budget does not count.
-#[must_use]
-pub fn is_late(action: Action) -> bool {
-    matches!(action, Action::ApplyLate(_) | Action::CallLate(_))
-        || matches!(action, Action::Perform { outcome: Outcome::Late, .. })
 }

@@ -2,7 +2,36 @@
 
 use orderfleet_domain::saga::{Claim, ClaimKind, Effect, Input, Note, Phase, Record, StoreReply, Write};
 
-use crate::{Fault, Outcome, Property, World, world::phase_rank};
+use crate::{Fault, Outcome, Property, Setup, World, world::phase_rank};
+
+/// The model's database by itself, to be compared with the real one.
+#[derive(Debug, Clone)]
+pub struct Database {
+    world: World,
+}
+
+impl Database {
+    /// One with no document in it.
+    #[must_use]
+    pub fn empty(setup: &Setup) -> Self {
+        Self { world: World::new(setup) }
+    }
+
+    /// Performs an operation, and answers it: an insert, claim, write, note or read. Whether it should have been asked for is
+    /// no concern of a database.
+    pub fn perform(&mut self, operation: &Effect) -> StoreReply {
+        match operation {
+            Effect::Read => StoreReply::Found(self.document().cloned().map(Box::new)),
+            operation => self.world.operate(operation),
+        }
+    }
+
+    /// The document.
+    #[must_use]
+    pub fn document(&self) -> Option<&Record> {
+        self.world.doc.as_ref()
+    }
+}
 
 impl World {
     /// Performs a database operation for a slot.
@@ -122,7 +151,7 @@ impl World {
             Note::Conflict(fp) => {
                 self.conflicts.insert(fp.clone());
             }
-            Note::CancelTooLate(_) => {}
+            Note::CancelTooLate(_) => self.cancel_too_late = true,
             Note::Cancel if doc.phase.is_terminal() => return StoreReply::NoMatch,
             Note::Cancel => {
                 self.cancel_in_time |= doc.phase == Phase::Run && doc.hi < doc.pivot();

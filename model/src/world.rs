@@ -13,7 +13,7 @@ use orderfleet_domain::{
     },
 };
 
-use crate::{Budget, Fault, Outcome, Property, Setup, Skew, services::Services};
+use crate::{Budget, Fault, Judged, Outcome, Property, Setup, Skew, services::Services};
 
 /// A message in a queue or in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +54,7 @@ pub(crate) struct Slot {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub(crate) budget: Budget,
+    judged: Judged,
     pub(crate) now: Millis,
     pub(crate) doc: Option<Record>,
     pub(crate) conflicts: BTreeSet<Fingerprint>,
@@ -72,6 +73,12 @@ pub struct World {
     pub(crate) cancel_asked: bool,
     /// A cancel was recorded before the last step was declared.
     pub(crate) cancel_in_time: bool,
+    /// A cancel was answered with "too late" in the order's history.
+    pub(crate) cancel_too_late: bool,
+    /// Runs that an operator has asked for.
+    pub(crate) runs_asked: BTreeSet<u32>,
+    /// Holds that a person has decided about.
+    pub(crate) holds_decided: BTreeSet<String>,
     pub(crate) violation: Option<(Property, String)>,
 }
 
@@ -85,7 +92,7 @@ pub(crate) enum Letter {
     /// In `dead.poison` by the delivery limit, not parked yet.
     Crashed(Crashed),
     /// The same, parked: the order is held, if it was there to be held.
-    Parked,
+    Parked(Crashed),
     Held,
     Conflict,
 }
@@ -96,8 +103,31 @@ pub(crate) struct Crashed {
     pub(crate) generation: u32,
     /// It is about another body than the first one posted.
     pub(crate) is_other: bool,
-    /// It only asked to cancel: the order's own message is elsewhere.
-    pub(crate) is_cancel: bool,
+    pub(crate) asked: Asked,
+}
+
+/// What a message asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Asked {
+    /// To go on with the order.
+    Work,
+    /// To cancel it: the order's own message is elsewhere.
+    Cancel,
+    /// To begin a further run.
+    Run,
+    /// To apply a person's decision.
+    Resolve,
+}
+
+impl Asked {
+    pub(crate) fn by(kind: &CommandKind) -> Self {
+        match kind {
+            CommandKind::Place { .. } | CommandKind::Resume {} | CommandKind::Compensate { .. } => Self::Work,
+            CommandKind::Cancel { .. } => Self::Cancel,
+            CommandKind::Run {} => Self::Run,
+            CommandKind::Resolve { .. } => Self::Resolve,
+        }
+    }
 }
 
 impl Message {
@@ -151,6 +181,7 @@ impl World {
     pub fn new(setup: &Setup) -> Self {
         let mut world = Self {
             budget: setup.scope.budget,
+            judged: setup.scope.judged,
             now: START,
             doc: None,
             conflicts: BTreeSet::new(),
@@ -164,6 +195,9 @@ impl World {
             other_posted: false,
             cancel_asked: false,
             cancel_in_time: false,
+            cancel_too_late: false,
+            runs_asked: BTreeSet::new(),
+            holds_decided: BTreeSet::new(),
             violation: None,
         };
         if setup.scope.begun {
@@ -191,9 +225,19 @@ impl World {
     }
 
     pub(crate) fn violate(&mut self, property: Property, how: impl FnOnce() -> String) {
-        if self.violation.is_none() {
+        let counts = self.judged == Judged::Everything || property.is_outcome();
+        if counts && self.violation.is_none() {
             self.violation = Some((property, how()));
         }
+    }
+
+    /// How far the order has come, and with it what is told of it. Claims, waits and copies are no progress.
+    pub(crate) fn stands(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let order = self.doc.as_ref().map(|doc| {
+            let held = doc.hold.is_some();
+            (doc.generation, doc.phase, doc.cur, doc.is_final, held, doc.evp, doc.cancel)
+        });
+        (order, self.letters.len(), self.events.len(), self.conflicts.len())
     }
 
     pub(crate) fn enqueue(&mut self, message: Message) {
@@ -310,12 +354,14 @@ impl World {
         self.feed(setup, index, input);
     }
 
+    /// What a message only asks for may be impossible or done already, and then nothing follows from it: custody says which.
     fn acknowledge(&mut self, index: usize) {
         let slot = self.slots.remove(index);
         if slot.effect == Effect::Ack(Ending::Fenced) {
             self.check_fenced(&slot);
         }
-        if slot.owns_delivery && !slot.may_ack && !asks_only(&slot.message.command.kind) {
+        let asks_only = Asked::by(&slot.message.command.kind) != Asked::Work;
+        if slot.owns_delivery && !slot.may_ack && !asks_only {
             let ending = slot.effect;
             self.violate(Property::AckDiscipline, || format!("{ending:?} with nothing confirmed or owed"));
         }
@@ -374,9 +420,4 @@ impl World {
         let message = Message { redelivered: true, wait: None, ..slot.message.clone() };
         self.enqueue(message);
     }
-}
-
-/// What it asks may be impossible or done already, and then nothing follows from it.
-fn asks_only(kind: &CommandKind) -> bool {
-    matches!(kind, CommandKind::Cancel { .. } | CommandKind::Run {} | CommandKind::Resolve { .. })
 }

@@ -80,6 +80,7 @@ fn message(caller: &Caller, order_id: &OrderId, traceparent: Option<&str>) -> Ou
         destination: Destination::Lane(Lane::Retry),
         headers: Headers::new(command.kind.as_str())
             .message_id(&format!("{order_id}.cancel"))
+            .order(order_id, &caller.account)
             .traceparent(traceparent),
         body: command.encode().into(),
     }

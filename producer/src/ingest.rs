@@ -204,7 +204,10 @@ fn message(
     let lane = Lane::New(order_id.partition(parts.publisher.topology().partitions()));
     Outgoing {
         destination: Destination::Lane(lane),
-        headers: Headers::new(command.kind.as_str()).message_id(order_id.as_str()).traceparent(traceparent),
+        headers: Headers::new(command.kind.as_str())
+            .message_id(order_id.as_str())
+            .order(order_id, &caller.account)
+            .traceparent(traceparent),
         body: command.encode().into(),
     }
 }

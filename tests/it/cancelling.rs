@@ -1,7 +1,10 @@
 //! A customer changes their mind: in time, too early and too late.
 
-use orderfleet_domain::OrderId;
-use orderfleet_tests::{Answer, Count, Fleet, Plan, SERVICES, order, until_equal};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use orderfleet_domain::{Command, CommandKind, OrderId};
+use orderfleet_tests::{Answer, Count, Fleet, Plan, SERVICES, order, until, until_equal};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -65,6 +68,50 @@ async fn an_order_is_cancelled_before_anything_is_known_of_it() {
     fleet.client.until_order(id, "shows the request", requested).await;
     fleet.sandbox.heal().await;
     assert_cancelled(&mut fleet, id).await;
+}
+
+/// A cancel as a producer publishes it, of the order under the key `k1`.
+fn cancel_of_k1(by: &str, requested_at: Timestamp) -> Vec<u8> {
+    let order_id = OrderId::derive(&"eu1".parse().unwrap(), &"demo".parse().unwrap(), &"k1".parse().unwrap());
+    let kind = CommandKind::Cancel { requested_at };
+    Command { order_id, account: by.parse().unwrap(), generation: 1, fp: None, kind }.encode()
+}
+
+/// Waits until a cancel has been looked at and put aside.
+async fn until_put_aside(fleet: &Fleet, times: f64) {
+    until("the cancel waits", async || {
+        let waits = fleet.metric(0, "orderfleet_deliveries_total", "deferred").await;
+        if waits >= times { Ok(()) } else { Err(waits) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancel_is_honoured_whatever_the_clock_of_its_producer_says() {
+    for requested_at in [Timestamp::UNIX_EPOCH, Timestamp::now() + Duration::from_secs(48 * 3_600)] {
+        let mut fleet = fleet_that_hangs(1).await;
+        fleet.broker().await.publish("orders.retry", &cancel_of_k1("demo", requested_at)).await;
+        until_put_aside(&fleet, 2.0).await;
+        let id = fleet.client.accept("k1", &order()).await;
+        fleet.client.until_order(&id, "shows the request", |order| !order["cancel"].is_null()).await;
+        fleet.sandbox.heal().await;
+        assert_cancelled(&mut fleet, &id).await;
+    }
+}
+
+/// The tags of two accounts may be the same, and then a producer lets the one ask for a cancel of the other's order.
+#[tokio::test]
+async fn a_cancel_of_another_account_that_came_past_the_producer_is_of_no_effect() {
+    let mut fleet = fleet_that_hangs(1).await;
+    let id = fleet.client.accept("k1", &order()).await;
+    fleet.client.until_order(&id, "is at fulfilment", is_at_fulfilment).await;
+    fleet.broker().await.publish("orders.retry", &cancel_of_k1("other", Timestamp::now())).await;
+    until_put_aside(&fleet, 1.0).await;
+    fleet.sandbox.heal().await;
+    let done = fleet.client.until_ended(&id, "DONE").await;
+    assert!(done["cancel"].is_null() && done["cancel_requested"] == false, "{done:#}");
+    fleet.stop_workers().await;
+    fleet.sandbox.assert_done(&[id]).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Services that lose replies, fail, hang or are not there: the order is done once all the same.
 
-use orderfleet_native::Ports;
-use orderfleet_tests::{Fleet, Plan, SERVICES, order};
+use mongodb::bson::{Document, doc};
+use orderfleet_native::{Ports, TempFolder};
+use orderfleet_tests::{Fleet, Plan, SERVICES, order, until_equal};
 use serde_json::{Value, json};
 
 /// Posts an order under these faults, and checks that it is done, once, and that the faults have happened.
@@ -49,7 +50,7 @@ async fn a_service_that_hangs_once_is_asked_again() {
 
 #[tokio::test]
 async fn an_order_waits_without_charge_for_a_service_that_is_not_there() {
-    let folder = orderfleet_native::TempFolder::new().unwrap();
+    let folder = TempFolder::new().unwrap();
     let port = Ports::open(&folder.path().join("ports")).unwrap().take("fulfilment").unwrap();
     let address = format!("127.0.0.1:{port}");
     let plan = Plan {
@@ -102,4 +103,22 @@ async fn a_service_that_is_unavailable_for_a_while_is_waited_for() {
     assert_eq!(fleet.stored("DONE").await, 10);
     fleet.settle(&[]).await;
     fleet.sandbox.assert_done(&ids).await;
+}
+
+#[tokio::test]
+async fn an_order_that_can_never_be_sent_waits_on_and_raises_an_alarm() {
+    let folder = TempFolder::new().unwrap();
+    let port = Ports::open(&folder.path().join("ports")).unwrap().take("fulfilment").unwrap();
+    let plan =
+        Plan { fulfilment_url: Some(format!("http://127.0.0.1:{port}/fulfilment/steps")), ..Plan::default() };
+    let fleet = Fleet::start_as(plan).await;
+    let id = fleet.client.accept("k1", &order()).await;
+    fleet.broker().await.until_depth("orders.wait.5s", 1).await;
+    // As if it had waited for ten minutes.
+    let orders = fleet.mongodb().await.collection::<Document>("orders");
+    orders.update_one(doc! { "_id": &id }, doc! { "$set": { "waits": 19_i64 } }).await.unwrap();
+    until_equal("alarms", 1.0, async || fleet.metric(0, "orderfleet_wait_alarms_total", "fulfilment").await)
+        .await;
+    let log = fleet.workers[0].log();
+    assert!(log.lines().any(|line| line.contains("waits on") && line.contains(&id)), "{log}");
 }

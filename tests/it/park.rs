@@ -230,3 +230,76 @@ async fn an_order_that_has_ended_has_its_event_published_again_for_a_message_tha
     fleet.settle(&[]).await;
     assert_eq!(fleet.client.order(&id).await.json()["status"], "DONE");
 }
+
+/// The database takes what is not read yet, and nothing that is.
+async fn refuse_what_is_read(fleet: &Fleet, level: &str) {
+    let schema = doc! { "title": "a test, version 99", "not": { "required": ["order_id"] } };
+    let change = doc! {
+        "collMod": "dead_letters",
+        "validator": { "$jsonSchema": schema },
+        "validationLevel": level,
+    };
+    fleet.mongodb().await.run_command(change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_read_however_many_workers_shut_down_in_order_while_they_had_it() {
+    let mut fleet = Fleet::start_as(plan()).await;
+    refuse_what_is_read(&fleet, "strict").await;
+    let broker = fleet.broker().await;
+    broker.publish(POISON, command("k1").as_bytes()).await;
+    for worker in 0..6 {
+        until("the worker has the dead letter", async || {
+            let tries = fleet.metric(worker, "orderfleet_parking_failed_total", "").await;
+            if tries > 0.0 { Ok(()) } else { Err(tries) }
+        })
+        .await;
+        fleet.stop_workers().await;
+        assert_eq!((broker.depth(POISON).await, fleet.dead_letters().await.len()), (1, 0), "worker {worker}");
+        fleet.start_worker().await;
+    }
+    refuse_what_is_read(&fleet, "off").await;
+    let id = Command::decode(command("k1").as_bytes()).unwrap().order_id;
+    fleet.client.until_ended(id.as_str(), "HELD").await;
+    fleet.settle(&[]).await;
+    let letters: Vec<_> = fleet.dead_letters().await.into_keys().collect();
+    assert!(letters.len() == 1 && !letters[0].contains("unread"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_a_newer_build_waits_for_one() {
+    let mut fleet = Fleet::start_as(plan()).await;
+    let broker = fleet.broker().await;
+    let newer = command("newer").replace(r#""v":1"#, r#""v":2"#);
+    broker.publish(POISON, newer.as_bytes()).await;
+    fleet.settle(&[("orders.wait.2m", 1)]).await;
+    assert_eq!(fleet.dead_letters().await.len(), 0);
+    assert_eq!(fleet.stored("RUN").await, 0, "it has not become an order");
+    let waiting = broker.take_all("orders.wait.2m").await;
+    assert_eq!(
+        (waiting[0].routing_key.as_str(), waiting[0].body.as_slice()),
+        ("dead.poison", newer.as_bytes())
+    );
+}
+
+#[tokio::test]
+async fn neither_a_message_nor_a_dead_letter_of_an_order_whose_document_is_newer_touches_it() {
+    let mut fleet = Fleet::start_as(plan()).await;
+    let id = fleet.client.accept("k1", &order()).await;
+    fleet.client.until_ended(&id, "DONE").await;
+    let orders = fleet.mongodb().await.collection::<Document>("orders");
+    let newer = doc! { "$set": { "sv": 9_i64, "phase": "RUN" } };
+    orders.update_one(doc! { "_id": &id }, newer).await.unwrap();
+    let before = orders.find_one(doc! { "_id": &id }).await.unwrap();
+
+    let calls = fleet.sandbox.effects().await;
+    let broker = fleet.broker().await;
+    for queue in ["orders.retry", POISON] {
+        broker.publish(queue, command("k1").as_bytes()).await;
+    }
+    assert_eq!(fleet.client.cancel(&id).await.status, 202);
+    broker.until_depth("orders.wait.2m", 3).await;
+    fleet.settle(&[("orders.wait.2m", 3)]).await;
+    assert_eq!(orders.find_one(doc! { "_id": &id }).await.unwrap(), before);
+    assert_eq!(fleet.sandbox.effects().await.of("inventory", &id), calls.of("inventory", &id));
+}

@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     downstream::{Call, Downstreams},
     messages::message,
-    panics::{self, caught},
+    panics::{self, answered, caught},
     record_since,
 };
 
 const FIRST_REPEAT: Duration = Duration::from_millis(50);
 const LONGEST_REPEAT: Duration = Duration::from_secs(2);
+/// Every so many uncharged waits in a row of an order are told: some ten minutes, as none is longer than 30 s.
+const WAITS_ALARM: u32 = 20;
 
 /// What all deliveries of a worker share.
 #[derive(Debug)]
@@ -69,14 +71,26 @@ impl Driver {
         let in_flight = metrics::gauge!("orderfleet_deliveries_in_flight");
         in_flight.increment(1);
         let lane = lane_label(&delivery);
-        let ending = match caught(self.decode_and_work(&delivery)).await {
-            Ok(ending) => ending.as_str(),
+        let work = async { self.decode_and_work(&delivery).await.as_str() };
+        let answer = async |place: String| {
+            self.answer_for_panic(&delivery, &place).await;
+            "panicked"
+        };
+        let ending = match answered(work, answer).await {
+            Ok(ending) => {
+                // A delivery whose ack panics stays unacked, and is delivered again once its channel is gone.
+                let _ = caught(crash::around("worker.ack", delivery.ack())).await;
+                ending
+            }
             Err(place) => {
-                self.answer_for_panic(&delivery, &place).await;
-                "panicked"
+                tracing::error!(
+                    panic.place = place,
+                    "answering for a panic panicked; the delivery is given back"
+                );
+                delivery.give_back().await;
+                "given_back"
             }
         };
-        crash::around("worker.ack", delivery.ack()).await;
         in_flight.decrement(1);
         metrics::counter!("orderfleet_deliveries_total", "lane" => lane, "ending" => ending).increment(1);
         record_since("orderfleet_handling_seconds", vec![metrics::Label::new("lane", lane)], started);
@@ -84,8 +98,10 @@ impl Driver {
 
     async fn decode_and_work(&self, delivery: &Delivery) -> Ending {
         match Command::decode(&delivery.body) {
-            Ok(command) => self.work(delivery, command).await,
+            Ok(command) => self.work(delivery, by_own_clocks(command, delivery.headers.seen_first())).await,
             Err(DecodeError::Newer(version)) => {
+                metrics::counter!("orderfleet_newer_messages_total", "lane" => lane_label(delivery))
+                    .increment(1);
                 tracing::warn!(schema.version = version, "a newer build's message waits for a newer build");
                 self.set_aside(delivery).await
             }
@@ -158,7 +174,9 @@ impl Driver {
                 crash::around("worker.publish_copy", publish).await
             }
             Destination::Compensate(_) => crash::around("worker.publish_compensation", publish).await,
-            Destination::DeadLetter(_) => crash::around("worker.publish_dead_letter", publish).await,
+            Destination::DeadLetter(_) | Destination::WaitDead(..) => {
+                crash::around("worker.publish_dead_letter", publish).await
+            }
             Destination::Event(_) => crash::around("worker.publish_event", publish).await,
         }
     }
@@ -176,6 +194,27 @@ impl Driver {
 /// The clock, as all of this worker's decisions see it.
 pub(crate) fn now() -> Millis {
     Timestamp::now().as_millisecond() + crash::clock_error_ms()
+}
+
+/// The command, with the age of a cancel by the workers' clocks: from when one of them first had it in hand. By the clock of
+/// its producer a fresh one could be a day old.
+fn by_own_clocks(command: Command, first_seen: Option<Millis>) -> Command {
+    match command.kind {
+        CommandKind::Cancel { requested_at } => {
+            let seen = first_seen.unwrap_or(Millis::MAX).min(now());
+            let requested_at = Timestamp::from_millisecond(seen).unwrap_or(requested_at);
+            Command { kind: CommandKind::Cancel { requested_at }, ..command }
+        }
+        _ => command,
+    }
+}
+
+/// The order's document, as a message about it may see it. A cancel has nothing but the id to name an order by.
+pub(crate) async fn read(store: &Store, command: &Command) -> StoreReply {
+    match command.kind {
+        CommandKind::Cancel { .. } => store.read_of_account(&command.order_id, &command.account).await,
+        _ => store.read(&command.order_id).await,
+    }
 }
 
 /// A name for a write that no other write has.
@@ -225,7 +264,7 @@ impl Way<'_> {
                 self.order = order.or(self.order.take());
                 Input::Store(reply)
             }
-            Effect::Read => Input::Store(store.read(&order_id).await),
+            Effect::Read => Input::Store(read(store, &self.handling.delivered().command).await),
             Effect::Write(write) => {
                 Input::Store(crash::around("worker.write", store.write(&order_id, &write)).await)
             }
@@ -295,7 +334,7 @@ impl Way<'_> {
 
     fn log(&self, ending: Ending) {
         let order_id = self.handling.order_id();
-        self.alarm();
+        self.alarm(ending);
         match ending {
             Ending::Finished => tracing::debug!(order.id = %order_id, "finished"),
             other => tracing::info!(order.id = %order_id, ending = other.as_str(), "delivery handled"),
@@ -304,13 +343,20 @@ impl Way<'_> {
 }
 
 impl Way<'_> {
-    /// An undo is tried without end, but not in silence.
-    fn alarm(&self) {
-        let Some(record) = self.handling.record().filter(|record| record.phase == Phase::Comp) else {
+    /// An undo is tried without end, and so is a step that cannot even be sent, but not in silence.
+    fn alarm(&self, ending: Ending) {
+        let Some(record) = self.handling.record().filter(|record| !record.phase.is_terminal()) else {
             return;
         };
         let step = record.step(record.cur);
-        if self.driver.policy.step(step).is_some_and(|settings| record.att >= settings.attempts_max) {
+        if ending == Ending::Deferred && record.waits > 0 && record.waits.is_multiple_of(WAITS_ALARM) {
+            metrics::counter!("orderfleet_wait_alarms_total", "step" => step.to_string()).increment(1);
+            tracing::warn!(order.id = %self.handling.order_id(), saga.step = %step, waits = record.waits, "a step cannot be sent and waits on");
+        }
+        let keeps_failing = record.phase == Phase::Comp;
+        if keeps_failing
+            && self.driver.policy.step(step).is_some_and(|settings| record.att >= settings.attempts_max)
+        {
             metrics::counter!("orderfleet_undo_alarms_total", "step" => step.to_string()).increment(1);
             tracing::error!(order.id = %self.handling.order_id(), saga.step = %step, attempts = record.att, "an undo keeps failing");
         }

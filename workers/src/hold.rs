@@ -25,6 +25,8 @@ pub(crate) struct Crashed<'a> {
 pub(crate) enum Verdict {
     /// Nothing: it is held already, or is not what the message was about.
     LeaveAlone,
+    /// Nothing yet: only a newer build knows what its document means.
+    LeaveToNewer,
     /// A worker may have it in hand: look again after this time.
     Wait(Duration),
     /// Change it. A change that meets another document than the one judged is to be judged anew.
@@ -57,7 +59,10 @@ pub(crate) fn judge(
         return insert_held(crashed, policy, now, nonce)
             .map_or(Verdict::LeaveAlone, |record| Verdict::Change(Change::InsertHeld(Box::new(record))));
     };
-    if record.sv > DOCUMENT_VERSION || !record.is_consistent() {
+    if record.sv > DOCUMENT_VERSION {
+        return Verdict::LeaveToNewer;
+    }
+    if !record.is_consistent() {
         return Verdict::LeaveAlone;
     }
     if record.phase.is_terminal() {

@@ -43,6 +43,8 @@ use crate::{
 
 /// A start that takes longer says what it waits for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether the start is over.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// From the request to drain to the exit, which takes a moment more: within 20 s in all. What is not handled by then stays
 /// unacked and is delivered to others.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(18);
@@ -73,11 +75,11 @@ pub async fn run(
     let last_step = policy.last_step().clone();
     let topology =
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
-    let (waits_for, waiting_for) = watch::channel("MongoDB");
-    let telling = tokio::spawn(tell_of_waiting(waiting_for));
+    let (waits_for, waiting_for) = watch::channel(Some("MongoDB"));
+    let telling = tokio::spawn(tell_of_waiting(waiting_for, Arc::clone(&health), shutdown.clone()));
     let connecting = async {
         let store = connect_store(&database).await?;
-        waits_for.send_replace("RabbitMQ");
+        waits_for.send_replace(Some("RabbitMQ"));
         let publisher =
             Publisher::connect(&broker, topology.clone(), "orderfleet-worker").await.context("RabbitMQ")?;
         anyhow::Ok((store, publisher))
@@ -86,7 +88,7 @@ pub async fn run(
         connected = connecting => connected?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    telling.abort();
+    waits_for.send_replace(None);
     let (pause, paused) = watch::channel(false);
     tokio::spawn(dependencies::watch(store.clone(), publisher.clone(), Arc::clone(&health), pause));
 
@@ -103,7 +105,7 @@ pub async fn run(
         name: "orderfleet-worker parking".into(),
         paused: paused.clone(),
     };
-    let driver = Driver::new(store, publisher, downstreams, policy, id, shutdown.clone());
+    let driver = Driver::new(store, publisher.clone(), downstreams, policy, id, shutdown.clone());
     let orders = Consumer {
         settings: broker,
         subscriptions: subscriptions(&worker, topology.partitions(), &last_step),
@@ -120,9 +122,11 @@ pub async fn run(
         }),
         consume(&dead_letters, ConsumerHealth::new(&health, "parking"), &shutdown, move |delivery| {
             let parker = Arc::clone(&parker);
-            async move { parker.handle(delivery).await }
+            let publisher = publisher.clone();
+            async move { parker.handle(delivery, &publisher).await }
         }),
     )?;
+    telling.abort();
     admin.abort();
     Ok(())
 }
@@ -185,11 +189,24 @@ fn worker_id() -> anyhow::Result<WorkerId> {
     Ok(WorkerId(format!("{:016x}", u64::from_be_bytes(bytes))))
 }
 
-/// Says every few seconds what a start is waiting for, in a task of its own: also when what it waits for says nothing.
-async fn tell_of_waiting(waiting_for: watch::Receiver<&'static str>) {
-    loop {
-        tokio::time::sleep(TELL_EVERY).await;
-        tracing::warn!(waiting_for = *waiting_for.borrow(), "still starting");
+/// Says every few seconds what a start is waiting for, in a task of its own: also when what it waits for says nothing. Once the
+/// connections are there, that is whatever is not ready; the start is over when everything is.
+async fn tell_of_waiting(
+    waiting_for: watch::Receiver<Option<&'static str>>,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) {
+    let mut told = Instant::now();
+    while !shutdown.is_cancelled() && !health.unready().is_empty() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if told.elapsed() < TELL_EVERY {
+            continue;
+        }
+        told = Instant::now();
+        match *waiting_for.borrow() {
+            Some(dependency) => tracing::warn!(waiting_for = dependency, "still starting"),
+            None => tracing::warn!(waiting_for = health.unready().trim_end(), "still starting"),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn message(delivery: &Delivery, delivered: &Delivered, publication: &
                 Some(tier) => Destination::Wait(*tier, lane.clone()),
                 None => Destination::Lane(lane.clone()),
             },
-            headers: delivery.headers.clone(),
+            headers: copied(delivery, delivered),
             body: delivery.body.clone(),
         },
         Publication::Compensate(record) => compensating_event(delivery, delivered, record),
@@ -28,6 +28,15 @@ pub(crate) fn message(delivery: &Delivery, delivered: &Delivered, publication: &
             body: delivery.body.clone(),
         },
         Publication::Event(event) => domain_event(delivery, delivered, event),
+    }
+}
+
+/// A cancel takes along when it was first seen: how long it has waited is not for the clock of its producer to say.
+fn copied(delivery: &Delivery, delivered: &Delivered) -> Headers {
+    let headers = delivery.headers.clone();
+    match delivered.command.kind {
+        CommandKind::Cancel { requested_at } => headers.first_seen(requested_at.as_millisecond()),
+        _ => headers,
     }
 }
 
@@ -47,6 +56,7 @@ fn compensating_event(delivery: &Delivery, delivered: &Delivered, record: &Recor
     };
     let headers = Headers::new(command.kind.as_str())
         .message_id(&dead_letter_id(order_id, record.generation, record.cause_rev()))
+        .order(order_id, &delivered.command.account)
         .traceparent(delivery.headers.get("traceparent"));
     Outgoing {
         destination: Destination::Compensate(record.failed_step().clone()),

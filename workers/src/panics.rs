@@ -38,6 +38,20 @@ pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String
     ended.map_err(|_| PLACE.take().unwrap_or_else(|| "an unknown place".to_owned()))
 }
 
+/// What came of the work, or, where it panicked, of the answer for that, which is told the place. `Err` where the answer
+/// panicked, too: then nobody has answered for the delivery, and it must not be acked. Given back, it counts against its
+/// delivery limit.
+pub(crate) async fn answered<T, Answering: Future<Output = T>>(
+    work: impl Future<Output = T>,
+    answer: impl FnOnce(String) -> Answering,
+) -> Result<T, String> {
+    match caught(work).await {
+        Ok(done) => Ok(done),
+        // The block also holds what panics before there is a future.
+        Err(place) => caught(async move { answer(place).await }).await,
+    }
+}
+
 /// What is published for a delivery whose handling panicked: a copy into the quarantine lane, and from there a dead letter.
 pub(crate) fn answer(lane: &Lane, headers: &Headers, body: &Bytes, place: &str) -> Outgoing {
     let reason = format!("handling it panicked at {place}");
@@ -97,6 +111,14 @@ mod tests {
         drop(take_hook());
         let place = place.unwrap_err();
         assert!(place.contains("panics.rs:"), "{place}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_panic_is_answered_for_is_told_and_nothing_is_answered() {
+        assert_eq!(answered(async { "done" }, async |_| "answered").await, Ok("done"));
+        assert_eq!(answered(async { panic!("work") }, async |_| "answered").await, Ok("answered"));
+        let twice = answered(async { panic!("work") }, async |_: String| panic!("answer"));
+        assert!(Result::<(), _>::is_err(&twice.await));
     }
 
     struct Nobody;

@@ -89,7 +89,9 @@ fn resume(overdue: &Overdue) -> Outgoing {
     };
     Outgoing {
         destination: Destination::Lane(Lane::Retry),
-        headers: Headers::new(command.kind.as_str()).message_id(overdue.order_id.as_str()),
+        headers: Headers::new(command.kind.as_str())
+            .message_id(overdue.order_id.as_str())
+            .order(&overdue.order_id, &overdue.account),
         body: command.encode().into(),
     }
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 #[command(
     version,
     after_help = "Examples:\n  orderfleet-mutants\n  orderfleet-mutants --only key-with-epoch\n  orderfleet-mutants --find 2000000\n  \
-                  orderfleet-mutants --worker deferral-without-copy\n\n\
+                  orderfleet-mutants --damage 200000\n  orderfleet-mutants --worker deferral-without-copy\n\n\
                   Runs cargo in target/mutants. Exit codes: 0 every mutant is killed, 1 one survives, 2 unknown options"
 )]
 struct Cli {
@@ -30,8 +30,12 @@ struct Cli {
     /// Look for a schedule where none is kept, among so many simulated orders, and keep the smallest.
     #[arg(long, value_name = "SAGAS")]
     find: Option<u64>,
+    /// See which mutants do damage to an order among so many simulated ones, past any breach of a discipline: the others may
+    /// not be load-bearing.
+    #[arg(long, value_name = "SAGAS", conflicts_with = "find")]
+    damage: Option<u64>,
     /// Only build the worker with this mutant in it, or with none if it is `none`, and print where it is.
-    #[arg(long, value_name = "MUTANT", conflicts_with_all = ["only", "find"])]
+    #[arg(long, value_name = "MUTANT", conflicts_with_all = ["only", "find", "damage"])]
     worker: Option<String>,
     /// How results are shown.
     #[arg(long, value_enum, default_value = "text")]
@@ -89,10 +93,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut killed = 0;
     for mutant in &wanted {
         let started = Instant::now();
-        let verdict = tree.try_mutant(mutant, cli.find);
+        let verdict = match cli.damage {
+            Some(sagas) => tree.damage(mutant, sagas),
+            None => tree.try_mutant(mutant, cli.find),
+        };
         let seconds = started.elapsed().as_secs_f32();
         let (how, is_killed) = match &verdict {
             Ok(by) => (by.clone(), true),
+            Err(error) if cli.damage.is_some() => (format!("{error:#}"), false),
             Err(error) => (format!("SURVIVES: {error:#}"), false),
         };
         killed += usize::from(is_killed);
@@ -102,7 +110,8 @@ fn main() -> anyhow::Result<ExitCode> {
         show(cli.output, &line, || format!("{:<40} {how} ({seconds:.0} s)", mutant.name));
     }
     let line = json!({ "killed": killed, "mutants": wanted.len() });
-    show(cli.output, &line, || format!("{killed}/{} killed", wanted.len()));
+    let what = if cli.damage.is_some() { "do damage" } else { "killed" };
+    show(cli.output, &line, || format!("{killed}/{} {what}", wanted.len()));
     Ok(if killed == wanted.len() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -138,7 +147,22 @@ impl Tree {
         let said: serde_json::Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("replay said {}", String::from_utf8_lossy(&output.stderr)))?;
         let property = said["violated"][0].as_str().context("the kept schedule does not catch it")?;
+        let fits = said["left_out"].as_array().is_some_and(Vec::is_empty);
+        ensure!(fits, "the kept schedule does not fit: actions {} are not possible", said["left_out"]);
         Ok(format!("killed by {property}, {} actions", schedule.actions.len()))
+    }
+
+    /// The damage it does to an order in the end.
+    fn damage(&self, mutant: &Mutant, sagas: u64) -> anyhow::Result<String> {
+        self.copy_packages(Some(mutant))?;
+        self.build("orderfleet-model")?;
+        let mut simulate = self.model();
+        simulate.args(["simulate", "--outcomes", "--no-keep", "--output", "json"]);
+        let output = simulate.args(["--sagas", &sagas.to_string()]).output()?;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("simulate said {}", String::from_utf8_lossy(&output.stderr)))?;
+        let damage = said["violated"].as_str().with_context(|| format!("no damage in {sagas} orders"))?;
+        Ok(format!("damage: {damage}, seed {}", said["failed_seed"]))
     }
 
     /// A worker that breaks this mutant's rule, under a name of its own, so that it stays beside those of others.
@@ -166,7 +190,10 @@ impl Tree {
                     self.copy(&path, mutant)?;
                 }
             } else if is_source {
-                let text = read(&entry.path())?;
+                let mut text = read(&entry.path())?;
+                if entry.file_name() == "Cargo.toml" {
+                    text = without_tests(&text)?;
+                }
                 let text = mutant.map_or(Ok(text.clone()), |mutant| mutant.apply(&path, text))?;
                 write_if_new(&self.tree.join(&path), &text)?;
             }
@@ -199,6 +226,13 @@ impl Tree {
     fn model(&self) -> Command {
         Command::new(self.target().join("debug/orderfleet-model"))
     }
+}
+
+/// A manifest without what only tests need: they are not copied, and what they need may not be either.
+fn without_tests(manifest: &str) -> anyhow::Result<String> {
+    let mut manifest: toml::Table = toml::from_str(manifest)?;
+    manifest.remove("dev-dependencies");
+    Ok(toml::to_string(&manifest)?)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

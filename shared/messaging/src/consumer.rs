@@ -24,7 +24,8 @@ pub struct Subscription<S = Lane> {
     /// Which one.
     pub lane: S,
     /// Unacked deliveries of this queue at once. What a crashing worker holds is charged a delivery each, so small.
-    /// After a pause this many come on top of what was in hand before it.
+    /// After a pause this many come on top of what was in hand before it; not before that is less than this, so that there are
+    /// never twice as many, however often consuming is paused.
     pub prefetch: u16,
     /// Shared by subscriptions that together may work on so many deliveries at once.
     pub permits: Arc<Semaphore>,
@@ -48,7 +49,8 @@ pub struct Consumer<S = Lane> {
 
 /// What a consumer tells of itself.
 pub trait Observer: Send + Sync + 'static {
-    /// All queues are subscribed: for the first time, anew, or after a pause.
+    /// All queues are subscribed: for the first time, anew, or after a pause; but for those of which too much is in hand
+    /// from before the pause, which follow by themselves.
     fn subscribed(&self);
     /// No queue is subscribed, as asked for.
     fn paused(&self) {}

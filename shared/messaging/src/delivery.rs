@@ -1,5 +1,10 @@
 //! A message in hand, and what it can come by.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use bytes::Bytes;
 use lapin::{
     Acker,
@@ -34,11 +39,38 @@ pub struct Delivery<S = Lane> {
     /// Whether the broker delivered it before.
     pub redelivered: bool,
     acker: Acker,
+    _in_hand: Holding,
+}
+
+/// How many deliveries of a channel are in hand: neither acked, nor given back, nor dropped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InHand(Arc<AtomicUsize>);
+
+/// One of them, for as long as it exists.
+#[derive(Debug)]
+struct Holding(InHand);
+
+impl InHand {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self) -> Holding {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Holding(self.clone())
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<S: Source> Delivery<S> {
-    pub(crate) fn new(source: &S, delivery: AmqpDelivery) -> Self {
+    pub(crate) fn new(source: &S, delivery: AmqpDelivery, in_hand: &InHand) -> Self {
         Self {
+            _in_hand: in_hand.hold(),
             lane: source.delivered(delivery.routing_key.as_str()),
             headers: Headers::received(&delivery.properties, false),
             all_headers: Headers::received(&delivery.properties, true),
@@ -58,7 +90,7 @@ impl<S> Delivery<S> {
         }
     }
 
-    /// Gives it back unstarted. RabbitMQ 3.10 counts this as a delivery.
+    /// Gives it back. The broker counts this as a delivery, as it would a crash.
     pub async fn give_back(self) {
         let _ = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
     }

@@ -9,10 +9,15 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
+use orderfleet_domain::{AccountId, OrderId, saga::Millis};
 
 const PERSISTENT: u8 = 2;
 /// Headers that are ours to set or to hand on.
-const ALLOWED: [&str; 4] = ["traceparent", "tracestate", "reason", "dead_letter_id"];
+const ALLOWED: [&str; 7] =
+    ["traceparent", "tracestate", "reason", "dead_letter_id", ORDER_ID, ACCOUNT, FIRST_SEEN];
+const ORDER_ID: &str = "order_id";
+const ACCOUNT: &str = "account";
+const FIRST_SEEN: &str = "first_seen";
 const CLOUD_EVENTS: &str = "cloudEvents:";
 /// Longer texts are not handed on: nothing of ours is, and what grows on its way could one day fit no frame.
 const VALUE_BYTES_MAX: usize = 1_024;
@@ -37,6 +42,38 @@ impl Headers {
     pub fn message_id(mut self, id: &str) -> Self {
         self.message_id = Some(id.to_owned());
         self
+    }
+
+    /// Names the order that the message is about, and whose it is, for whoever must not read the body.
+    #[must_use]
+    pub fn order(self, order_id: &OrderId, account: &AccountId) -> Self {
+        self.entry(ORDER_ID, Some(order_id.as_str())).entry(ACCOUNT, Some(account.as_str()))
+    }
+
+    /// The order that the message is about. Older builds name it in the message id alone, as what comes before the first
+    /// dot.
+    #[must_use]
+    pub fn order_id(&self) -> Option<OrderId> {
+        let from_message_id = || self.message_id.as_deref()?.split('.').next()?.parse().ok();
+        self.get(ORDER_ID).and_then(|id| id.parse().ok()).or_else(from_message_id)
+    }
+
+    /// Whose order the message is about.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountId> {
+        self.get(ACCOUNT)?.parse().ok()
+    }
+
+    /// Says when a worker first had the message in hand: the copies of it that wait know by the workers' clocks how long.
+    #[must_use]
+    pub fn first_seen(self, at: Millis) -> Self {
+        self.entry(FIRST_SEEN, Some(&at.to_string()))
+    }
+
+    /// When a worker first had the message in hand; `None` for the first one that has.
+    #[must_use]
+    pub fn seen_first(&self) -> Option<Millis> {
+        self.get(FIRST_SEEN)?.parse().ok()
     }
 
     /// Hands the trace context on.
@@ -154,6 +191,27 @@ mod tests {
         let properties = BasicProperties::default().with_headers(table);
         assert!(Headers::received(&properties, false).entries.is_empty());
         assert_eq!(Headers::received(&properties, true).entries["novel"], AMQPValue::LongInt(7));
+    }
+
+    #[test]
+    fn the_order_of_a_message_is_known_without_its_body() {
+        let id: OrderId = "eu1-vqhnbfvs-dw3nwqzm4jeqqutrep4bxjfyvskigkny".parse().unwrap();
+        let account: AccountId = "demo".parse().unwrap();
+        let headers = Headers::new("place").order(&id, &account).message_id("another");
+        let received = Headers::received(&headers.properties(), false);
+        assert_eq!((received.order_id().as_ref(), received.account()), (Some(&id), Some(account)));
+        for older in [id.to_string(), format!("{id}.cancel")] {
+            let headers = Headers::new("cancel").message_id(&older);
+            assert_eq!((headers.order_id().as_ref(), headers.account()), (Some(&id), None));
+        }
+        assert_eq!(Headers::new("place").message_id("no order").order_id(), None);
+    }
+
+    #[test]
+    fn a_message_says_when_it_was_first_seen() {
+        assert_eq!(Headers::default().seen_first(), None);
+        let received = Headers::received(&Headers::default().first_seen(7).properties(), false);
+        assert_eq!(received.seen_first(), Some(7));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Destination {
     Lane(Lane),
     /// Into a lane after waiting in a tier.
     Wait(Tier, Lane),
+    /// To a dead-letter queue after waiting in a tier.
+    WaitDead(Tier, DeadLetterQueue),
     /// The compensating event of an order that failed at this step.
     Compensate(StepName),
     /// To a dead-letter queue.
@@ -192,6 +194,7 @@ impl Publisher {
         match destination {
             Destination::Lane(lane) => (topology.orders(), routing_key(lane), true),
             Destination::Wait(tier, lane) => (topology.wait(*tier), routing_key(lane), true),
+            Destination::WaitDead(tier, queue) => (topology.wait(*tier), dead_routing_key(queue), true),
             Destination::Compensate(step) => {
                 (topology.dlx(), routing_key(&Lane::Compensate(step.clone())), true)
             }

@@ -26,6 +26,7 @@ use tokio_util::{
 use crate::{
     ConnectError, Consumer, Delivery, Observer, Source, Subscription,
     connection::{CONNECT_TIMEOUT, connect},
+    delivery::InHand,
 };
 
 /// How often the connection is looked at while no delivery comes.
@@ -54,6 +55,8 @@ pub(crate) struct Session<'a, S, F> {
     connection: Connection,
     /// One per subscription.
     channels: Vec<Channel>,
+    /// Of each channel.
+    in_hand: Vec<InHand>,
     /// How often the queues were subscribed: part of the consumer tags. A tag that is used again while deliveries of its
     /// former consumer are in hand would have the broker deliver those again.
     round: u32,
@@ -62,7 +65,8 @@ pub(crate) struct Session<'a, S, F> {
     _lost_at_the_end: DropGuard,
 }
 
-type Deliveries = SelectAll<BoxStream<'static, (usize, Option<lapin::Result<AmqpDelivery>>)>>;
+type QueueDeliveries = BoxStream<'static, (usize, Option<lapin::Result<AmqpDelivery>>)>;
+type Deliveries = SelectAll<QueueDeliveries>;
 
 impl<'a, S, F, Handled> Session<'a, S, F>
 where
@@ -81,7 +85,8 @@ where
         let channels = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| ConnectError::Timeout)??;
         let lost = CancellationToken::new();
         let _lost_at_the_end = lost.clone().drop_guard();
-        Ok(Self { consumer, work, connection, channels, round: 0, lost, _lost_at_the_end })
+        let in_hand = channels.iter().map(|_| InHand::default()).collect();
+        Ok(Self { consumer, work, connection, channels, in_hand, round: 0, lost, _lost_at_the_end })
     }
 
     /// Consumes, and rests while paused. `Ok` when it was told to shut down and every started delivery has been handled.
@@ -128,17 +133,21 @@ where
         paused: &mut watch::Receiver<bool>,
     ) -> Result<(), SessionError> {
         self.round += 1;
-        let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe());
-        let mut deliveries = subscribing.await.map_err(|_| ConnectError::Timeout)??;
+        let mut deliveries = Deliveries::new();
+        let mut waiting: Vec<_> = (0..self.channels.len()).collect();
+        self.subscribe_with_room(&mut waiting, &mut deliveries).await?;
         observer.subscribed();
-        tracing::info!(queues = self.channels.len(), "subscribed");
+        tracing::info!(queues = self.channels.len() - waiting.len(), waiting = waiting.len(), "subscribed");
         let mut watch = interval(WATCH_EVERY);
         loop {
             tokio::select! {
                 () = self.work.shutdown.cancelled() => break,
                 () = becomes(paused, true) => break,
-                _ = watch.tick() => self.look_after(observer)?,
-                next = deliveries.next() => match next {
+                _ = watch.tick() => {
+                    self.look_after(observer)?;
+                    self.subscribe_with_room(&mut waiting, &mut deliveries).await?;
+                }
+                next = deliveries.next(), if !deliveries.is_empty() => match next {
                     Some((index, Some(Ok(delivery)))) => self.spawn(index, delivery),
                     Some((_, Some(Err(error)))) => return Err(SessionError::Lost(error)),
                     Some((index, None)) => {
@@ -168,24 +177,36 @@ where
         }
     }
 
-    async fn subscribe(&self) -> Result<Deliveries, SessionError> {
-        let mut deliveries = SelectAll::new();
-        for (index, channel) in self.channels.iter().enumerate() {
-            let (queue, tag) = (self.queue(index), self.tag(index));
-            let options =
-                BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
-            let consumer = channel
-                .basic_consume(queue.as_str().into(), tag.as_str().into(), options, FieldTable::default())
-                .await
-                .map_err(SessionError::Lost)?;
-            // The end of a stream must be seen: a consumer that the broker cancelled looks healthy otherwise.
-            let stream = consumer.map(Some).chain(stream::once(async { None }));
-            deliveries.push(stream.map(move |delivery| (index, delivery)).boxed());
+    /// Subscribes those of the waiting queues of which less is in hand than may be: each new consumer comes with a whole
+    /// prefetch of its own, so that pauses one after the other would add up.
+    async fn subscribe_with_room(
+        &self,
+        waiting: &mut Vec<usize>,
+        deliveries: &mut Deliveries,
+    ) -> Result<(), SessionError> {
+        let has_room = |index: usize| {
+            self.in_hand[index].count() < usize::from(self.consumer.subscriptions[index].prefetch)
+        };
+        for index in waiting.extract_if(.., |index| has_room(*index)) {
+            let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe(index));
+            deliveries.push(subscribing.await.map_err(|_| ConnectError::Timeout)??);
         }
-        Ok(deliveries)
+        Ok(())
     }
 
-    /// Cancels the consumers. What they had brought before that is in hand like everything else.
+    async fn subscribe(&self, index: usize) -> Result<QueueDeliveries, SessionError> {
+        let (queue, tag) = (self.queue(index), self.tag(index));
+        let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
+        let consumer = self.channels[index]
+            .basic_consume(queue.as_str().into(), tag.as_str().into(), options, FieldTable::default())
+            .await
+            .map_err(SessionError::Lost)?;
+        // The end of a stream must be seen: a consumer that the broker cancelled looks healthy otherwise.
+        let stream = consumer.map(Some).chain(stream::once(async { None }));
+        Ok(stream.map(move |delivery| (index, delivery)).boxed())
+    }
+
+    /// Cancels the consumers; the broker does not mind a tag that it does not know. What they had brought before that is in hand like everything else.
     async fn cancel(&self, mut deliveries: Deliveries) -> Result<(), SessionError> {
         let mut cancelled = Ok(());
         for (index, channel) in self.channels.iter().enumerate() {
@@ -209,7 +230,7 @@ where
     fn spawn(&self, index: usize, delivery: AmqpDelivery) {
         let subscription = &self.consumer.subscriptions[index];
         let permits = Arc::clone(&subscription.permits);
-        let delivery = Delivery::new(&subscription.lane, delivery);
+        let delivery = Delivery::new(&subscription.lane, delivery, &self.in_hand[index]);
         let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
         let handle = self.work.handle.clone();
         self.work.tasks.spawn(async move {

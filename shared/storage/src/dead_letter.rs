@@ -99,9 +99,8 @@ impl Store {
             .projection(doc! { "reason": 1, "first_seen": 1 })
             .max_time(self.timeout);
         let Some(raw) = self.call("find", find).await? else { return Ok(None) };
-        let stored: StoredParking = bson::deserialize_from_slice(raw.as_bytes()).map_err(|source| {
-            StoreError::Unreadable { order_id: order_id.clone(), source: Box::new(source) }
-        })?;
+        let stored: StoredParking = bson::deserialize_from_slice(raw.as_bytes())
+            .map_err(|source| StoreError::Unreadable { order_id: order_id.clone(), source: source.into() })?;
         Ok(Some(ParkedOrder { reason: stored.reason, parked_at: timestamp(stored.first_seen) }))
     }
 }

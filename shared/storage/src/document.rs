@@ -60,7 +60,7 @@ pub(crate) struct Deciding {
 pub(crate) struct Shared {
     pub(crate) cancel: bool,
     pub(crate) evp: bool,
-    /// Sweeps since the last deciding write, and when the next one is due.
+    /// Sweeps since the order last owed something new, and when the next one is due.
     pub(crate) sweeps: u32,
     pub(crate) sweep_due: Option<DateTime>,
     pub(crate) history: Vec<StoredEntry>,

@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use orderfleet_domain::OrderId;
 
-/// A database that cannot be used, or a call that failed.
+use crate::failure::{BadDocument, Failure};
+
+/// A database that cannot be used, or a call that failed. No text in it, sources included, repeats a document.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file with the connection string cannot be read.
@@ -24,7 +26,7 @@ pub enum StoreError {
         /// The connection string, redacted.
         uri: String,
         /// Why.
-        source: Box<mongodb::error::ErrorKind>,
+        source: Failure,
     },
     /// The server is no member of a replica set: it has neither majority writes nor linearizable reads.
     #[error(
@@ -59,7 +61,7 @@ pub enum StoreError {
         /// What was asked.
         operation: &'static str,
         /// Why.
-        source: Box<mongodb::error::ErrorKind>,
+        source: Failure,
     },
     /// A document that this build cannot read.
     #[error("the document of order {order_id} cannot be read")]
@@ -67,7 +69,7 @@ pub enum StoreError {
         /// The order.
         order_id: OrderId,
         /// Why.
-        source: Box<mongodb::bson::error::Error>,
+        source: BadDocument,
     },
 }
 

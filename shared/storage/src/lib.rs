@@ -22,7 +22,9 @@ mod view;
 
 pub use dead_letter::{DeadLetter, ParkedOrder, Subject};
 pub use error::StoreError;
+pub use failure::{BadDocument, Failure};
 pub use settings::DatabaseSettings;
 pub use store::Store;
 pub use sweep::Overdue;
+pub use unread::Unread;
 pub use view::OrderView;

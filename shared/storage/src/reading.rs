@@ -6,7 +6,7 @@ use orderfleet_domain::{
     saga::{DOCUMENT_VERSION, Nonce, Record, WorkerId},
 };
 
-use crate::document::StoredDocument;
+use crate::{document::StoredDocument, failure::describe_bson};
 
 /// The record and the order of a document. Where it cannot be read, a record takes their place that the core parks as
 /// poison, or leaves to newer builds if the document's version is newer.
@@ -15,7 +15,8 @@ pub(crate) fn read(order_id: &OrderId, raw: &RawDocument) -> (Record, Option<Ord
         Ok(document) => (document.record(), Some(document.pinned.order.into())),
         Err(error) => {
             let version = version(raw);
-            tracing::error!(order.id = %order_id, version, %error, "the order's document cannot be read");
+            let error = describe_bson(&error);
+            tracing::error!(order.id = %order_id, version, error, "the order's document cannot be read");
             (unreadable(version), None)
         }
     }

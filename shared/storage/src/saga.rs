@@ -2,18 +2,18 @@
 
 use jiff::Timestamp;
 use mongodb::{
-    bson::{self, DateTime, Document, doc},
+    bson::{self, Bson, DateTime, Document, doc},
     options::{ReadConcern, ReturnDocument, UpdateModifications},
 };
 use orderfleet_domain::{
     AccountId, Fingerprint, Order, OrderId,
-    saga::{Claim, Entry, Millis, Note, Phase, Record, StoreReply, Write},
+    saga::{Claim, DOCUMENT_VERSION, Entry, Millis, Note, Phase, Record, StoreReply, Write},
 };
 
 use crate::{
     Store, claim,
     document::{CONFLICTS_MAX, Deciding, HISTORY_MAX, NewDocument, Pinned, Shared, StoredEntry, date},
-    failure::{is_duplicate, refusal, reply},
+    failure::{describe_bson, is_duplicate, refusal, reply},
     reading,
 };
 
@@ -31,7 +31,7 @@ impl Store {
         let document = new_document(order_id, account, order, accepted_at, record);
         let raw = match bson::serialize_to_raw_document_buf(&document) {
             Ok(raw) => raw,
-            Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+            Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
         };
         match self.call("insert", self.orders.insert_one(raw)).await {
             Ok(_) => StoreReply::Applied,
@@ -63,23 +63,24 @@ impl Store {
     pub async fn write(&self, order_id: &OrderId, write: &Write) -> StoreReply {
         let update = match write_update(write) {
             Ok(update) => update,
-            Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+            Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
         };
         self.update("write", order_id, write_filter(order_id, write), update).await
     }
 
     /// Writes a note, which never touches rev, epoch or nonce: `Applied` (also when it was noted before), `NoMatch`,
-    /// `Unknown` or `Refused`.
+    /// `Unknown` or `Refused`. A document of a newer version is left alone, as `NoMatch`.
     pub async fn note(&self, order_id: &OrderId, note: &Note) -> StoreReply {
         let (filter, update) = match note {
-            Note::Conflict(fp) => (doc! { "_id": order_id.as_str() }, vec![conflict(fp)].into()),
+            Note::Conflict(fp) => (known(order_id), vec![conflict(fp)].into()),
             Note::Cancel => (cancel_filter(order_id), set(doc! { "cancel": true })),
             Note::CancelTooLate(at) => match too_late(*at) {
-                Ok(update) => (doc! { "_id": order_id.as_str() }, update),
-                Err(error) => return StoreReply::Refused(refusal(&error.to_string())),
+                Ok(update) => (known(order_id), update),
+                Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
             },
             Note::Owed { generation, rev, owed } => {
-                (owed_filter(order_id, *generation, *rev), set(doc! { "evp": owed }))
+                let update = if *owed { vec![raised()].into() } else { set(doc! { "evp": false }) };
+                (owed_filter(order_id, *generation, *rev), update)
             }
         };
         self.update("note", order_id, filter, update).await
@@ -88,11 +89,18 @@ impl Store {
     /// Reads the document linearizably: `Found` reflects every write that was majority-committed before the call.
     /// `Unknown` otherwise.
     pub async fn read(&self, order_id: &OrderId) -> StoreReply {
-        let call = self
-            .orders
-            .find_one(doc! { "_id": order_id.as_str() })
-            .read_concern(ReadConcern::linearizable())
-            .max_time(self.timeout);
+        self.read_one(order_id, doc! { "_id": order_id.as_str() }).await
+    }
+
+    /// As [`Store::read`], for a message that names an order by its id alone: an order of another account is not found.
+    /// The account's tag in the id is no proof, since tags can collide.
+    pub async fn read_of_account(&self, order_id: &OrderId, account: &AccountId) -> StoreReply {
+        self.read_one(order_id, doc! { "_id": order_id.as_str(), "account": account.as_str() }).await
+    }
+
+    async fn read_one(&self, order_id: &OrderId, filter: Document) -> StoreReply {
+        let call =
+            self.orders.find_one(filter).read_concern(ReadConcern::linearizable()).max_time(self.timeout);
         match self.call("read", call).await {
             Ok(found) => StoreReply::Found(found.map(|raw| Box::new(reading::read(order_id, &raw).0))),
             Err(error) => reply(order_id, &error),
@@ -159,7 +167,9 @@ fn write_filter(order_id: &OrderId, write: &Write) -> Document {
 
 fn write_update(write: &Write) -> Result<UpdateModifications, bson::error::Error> {
     let mut fields = Deciding::from(&write.next).fields()?;
-    fields.extend(doc! { "sweeps": 0_i64, "sweep_due": null });
+    if write.owes_anew() {
+        fields.extend(doc! { "sweeps": 0_i64, "sweep_due": null });
+    }
     if write.owes {
         fields.insert("evp", true);
     }
@@ -188,12 +198,33 @@ fn conflict(fp: &Fingerprint) -> Document {
     doc! { "$set": { "conflicts": { "$cond": [noted, "$conflicts", appended] }, "updated_at": "$$NOW" } }
 }
 
+/// An order whose document this build knows how to change: what a flag means may be another thing in a newer one.
+fn known(order_id: &OrderId) -> Document {
+    doc! { "_id": order_id.as_str(), "sv": { "$lte": i64::from(DOCUMENT_VERSION) } }
+}
+
 fn cancel_filter(order_id: &OrderId) -> Document {
-    doc! { "_id": order_id.as_str(), "phase": { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] } }
+    let mut filter = known(order_id);
+    filter.insert("phase", doc! { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] });
+    filter
 }
 
 fn owed_filter(order_id: &OrderId, generation: u32, rev: u64) -> Document {
-    doc! { "_id": order_id.as_str(), "gen": i64::from(generation), "rev": bson_u64(rev) }
+    let mut filter = known(order_id);
+    filter.extend(doc! { "gen": i64::from(generation), "rev": bson_u64(rev) });
+    filter
+}
+
+/// An update pipeline, as an order that owes already goes on waiting for its sweep: what cannot be published would otherwise
+/// be tried again at every one.
+fn raised() -> Document {
+    let unless_owed = |fresh: Bson, field: &str| doc! { "$cond": ["$evp", field, fresh] };
+    doc! { "$set": {
+        "evp": true,
+        "sweeps": unless_owed(0_i64.into(), "$sweeps"),
+        "sweep_due": unless_owed(Bson::Null, "$sweep_due"),
+        "updated_at": "$$NOW",
+    } }
 }
 
 fn set(fields: Document) -> UpdateModifications {

@@ -49,7 +49,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let create = self.database.create_collection(name).validator(validator.clone());
         match self.call("create collection", create).await {
-            Err(StoreError::Call { source, .. }) if is_there_already(&source) => {}
+            Err(StoreError::Call { source, .. }) if is_there_already(source.kind()) => {}
             other => return other,
         }
         let list = self.database.list_collections().filter(doc! { "name": name });

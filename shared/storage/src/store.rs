@@ -47,7 +47,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.timeout, call.into_future()).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(StoreError::Call { operation, source: error.kind }),
+            Ok(Err(error)) => Err(StoreError::Call { operation, source: error.into() }),
             Err(_) => Err(StoreError::Timeout { operation, after: self.timeout }),
         }
     }

@@ -7,13 +7,13 @@ use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, DateTime, Document, RawDocument, doc};
 use orderfleet_domain::{
     AccountId, Fingerprint, OrderId,
-    saga::{Millis, Phase, Tier},
+    saga::{DOCUMENT_VERSION, Millis, Phase, Tier},
 };
 use serde::Deserialize;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, failure::describe_bson};
 
-/// First wait after a sweep; doubled by every further one that met no deciding write in between.
+/// First wait after a sweep; doubled by every further one until the order owes something new.
 const POSTPONE_MIN_MS: Millis = 60_000;
 /// Longest wait after a sweep.
 const POSTPONE_MAX_MS: Millis = 24 * 3_600_000;
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Puts an order aside that was swept: a minute after the first sweep, twice as long after each further one, at most
-    /// a day. Leaves it alone if it was written since. Until it is called, the order is found again.
+    /// a day. Leaves it alone if it was written since. Starts anew when the order moves on or a publish is newly owed. Until it is called, the order is found again.
     ///
     /// # Errors
     /// The database did not answer in time; it may be put aside all the same.
@@ -86,11 +86,13 @@ impl Store {
 
     async fn sweepable(
         &self,
-        filter: Document,
+        mut filter: Document,
         sort: Document,
         limit: u32,
         now: Millis,
     ) -> Result<Vec<Overdue>, StoreError> {
+        // What a newer build has written is for the sweepers of newer builds.
+        filter.insert("sv", doc! { "$not": { "$gt": i64::from(DOCUMENT_VERSION) } });
         let fields = doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1 };
         let find = self
             .orders
@@ -122,7 +124,7 @@ impl Store {
 fn readable(raw: &RawDocument) -> Result<Overdue, Option<String>> {
     bson::deserialize_from_slice(raw.as_bytes()).map_err(|error| {
         let id = raw.get_str("_id").ok().map(str::to_owned);
-        tracing::error!(order.id = id, %error, "cannot sweep an order");
+        tracing::error!(order.id = id, error = describe_bson(&error), "cannot sweep an order");
         id
     })
 }

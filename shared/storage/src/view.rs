@@ -48,10 +48,8 @@ impl Store {
         let filter = doc! { "_id": order_id.as_str(), "account": account.as_str() };
         let found = self.call("find", self.orders.find_one(filter).max_time(self.timeout)).await?;
         let Some(raw) = found else { return Ok(None) };
-        let document = StoredDocument::read(&raw).map_err(|source| StoreError::Unreadable {
-            order_id: order_id.clone(),
-            source: Box::new(source),
-        })?;
+        let document = StoredDocument::read(&raw)
+            .map_err(|source| StoreError::Unreadable { order_id: order_id.clone(), source: source.into() })?;
         Ok(Some(document.into()))
     }
 }

@@ -133,13 +133,21 @@ fn an_order_without_a_document_gets_one_that_is_held() {
 }
 
 #[test]
+fn a_document_of_a_newer_version_is_left_to_newer_builds() {
+    for phase in [Phase::Run, Phase::Done] {
+        let newer = Record { sv: DOCUMENT_VERSION + 1, phase, ..record() };
+        for command in [place(), cancel()] {
+            assert_eq!(verdict(Some(&newer), &command), Verdict::LeaveToNewer);
+        }
+    }
+}
+
+#[test]
 fn everything_else_is_left_alone() {
     let hold = Hold { id: "h".into(), step: "a".parse().unwrap(), reason: String::new(), at: 0 };
     let records = [
         Record { hold: Some(hold), ..record() },
         Record { generation: 2, ..record() },
-        Record { sv: DOCUMENT_VERSION + 1, ..record() },
-        Record { sv: DOCUMENT_VERSION + 1, phase: Phase::Done, ..record() },
         Record { cur: 3, ..record() },
     ];
     for record in records {

@@ -1,11 +1,11 @@
 //! From a message in a dead-letter queue to the document it becomes.
 
 use orderfleet_domain::{
-    AccountId, Command, OrderId,
+    AccountId, Command, DecodeError, OrderId,
     saga::{DeadLetterQueue, body_id, poison_id},
 };
 use orderfleet_messaging::{Delivery, Headers};
-use orderfleet_storage::{DeadLetter, Subject};
+use orderfleet_storage::{DeadLetter, Subject, Unread};
 use serde::Deserialize;
 
 /// The reason of a dead letter that the broker itself moved, which says none.
@@ -29,10 +29,10 @@ impl<'a> From<&'a Delivery<DeadLetterQueue>> for Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// Reads the body: the letter, and the command in it, if it is one.
-    pub(super) fn read(&self) -> (DeadLetter, Option<Command>) {
-        let command = Command::decode(self.body).ok();
-        let (id, reason) = self.id_and_reason(command.as_ref());
+    /// Reads the body: the letter, and the command in it, if it is one that this build knows.
+    pub(super) fn read(&self) -> (DeadLetter, Result<Command, DecodeError>) {
+        let command = Command::decode(self.body);
+        let (id, reason) = self.id_and_reason(command.as_ref().ok());
         let envelope = serde_json::from_slice::<Envelope>(self.body).ok();
         let kind = envelope.as_ref().map(|envelope| envelope.command.kind.as_str());
         let letter = DeadLetter {
@@ -43,9 +43,13 @@ impl Arrival<'_> {
     }
 
     /// The letter as far as it is known without looking into its body.
-    pub(super) fn unread(&self, reason: &str) -> DeadLetter {
+    pub(super) fn unread(&self, reason: &str) -> Unread {
         let id = self.named().map_or_else(|| body_id(self.body), str::to_owned);
-        self.letter(id, self.headers.kind(), reason)
+        Unread {
+            letter: self.letter(id, self.headers.kind(), reason),
+            order_id: self.headers.order_id(),
+            account: self.headers.account(),
+        }
     }
 
     fn id_and_reason(&self, command: Option<&Command>) -> (String, &str) {
@@ -66,7 +70,9 @@ impl Arrival<'_> {
     }
 
     fn letter(&self, id: String, kind: Option<&str>, reason: &str) -> DeadLetter {
-        let carried = self.headers.texts().filter(|(name, _)| !["dead_letter_id", "reason"].contains(name));
+        // What has waited as a dead letter waits anew once it is published again.
+        let own = ["dead_letter_id", "reason", "first_seen"];
+        let carried = self.headers.texts().filter(|(name, _)| !own.contains(name));
         let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("unknown");
         DeadLetter {
             id,
@@ -170,10 +176,20 @@ mod tests {
     fn a_dead_letter_that_must_not_be_read_is_known_by_its_headers_and_bytes() {
         let body = cancel(Timestamp::UNIX_EPOCH).encode();
         let headers = Headers::new("cancel").traceparent(Some("00-1"));
-        let letter = arrival(&headers, &body).unread("why");
+        let unread = arrival(&headers, &body).unread("why");
+        assert_eq!((unread.order_id, unread.account), (None, None));
+        let letter = unread.letter;
         assert_eq!((letter.id, letter.subject), (body_id(&body), None));
         assert_eq!((letter.kind.as_str(), letter.reason.as_str(), letter.body), ("cancel", "why", body));
         assert_eq!(letter.headers, [("traceparent".to_owned(), "00-1".to_owned())]);
-        assert_eq!(arrival(&headers.dead_letter_id("id"), b"").unread("why").id, "id");
+        assert_eq!(arrival(&headers.dead_letter_id("id"), b"").unread("why").letter.id, "id");
+    }
+
+    #[test]
+    fn a_dead_letter_that_must_not_be_read_is_about_the_order_that_its_headers_name() {
+        let Command { order_id, account, .. } = cancel(Timestamp::UNIX_EPOCH);
+        let headers = Headers::new("cancel").order(&order_id, &account);
+        let unread = arrival(&headers, b"").unread("why");
+        assert_eq!((unread.order_id, unread.account), (Some(order_id), Some(account)));
     }
 }

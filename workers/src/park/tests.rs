@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use orderfleet_domain::{
     AccountId, CommandKind, Fingerprint, Order, OrderId,
-    saga::{Claim, ClaimKind, Nonce, Phase, Phases, Record, StepSettings, StoreReply, WorkerId},
+    saga::{
+        Claim, ClaimKind, DOCUMENT_VERSION, Nonce, Phase, Phases, Record, StepSettings, StoreReply, WorkerId,
+    },
 };
 use orderfleet_messaging::Headers;
 use orderfleet_native::{Mongo, MongoOptions, TempFolder};
@@ -42,7 +44,12 @@ impl Fixture {
     }
 
     async fn park(&self, command: &Command) {
-        self.parker.park(&self.arrival(&command.encode())).await.unwrap();
+        assert_eq!(self.parker.park(&self.arrival(&command.encode())).await.unwrap(), Parked::Done);
+    }
+
+    /// Counts one more reading of a letter.
+    async fn readings(&self, unread: &Unread) -> usize {
+        self.store().park_unread(unread, fresh_nonce(), now()).await.unwrap()
     }
 
     async fn stored(&self, order_id: &OrderId) -> Option<Record> {
@@ -149,8 +156,8 @@ async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
     let place = place("a");
     let body = place.encode();
     let arrival = fixture.arrival(&body);
-    fixture.parker.or_unread(&arrival, async { panic!("always") }).await.unwrap();
-    assert_eq!(fixture.store().park_unread(&arrival.unread(""), now()).await.unwrap(), 2);
+    fixture.parker.store_unread(&arrival, "a place".into()).await.unwrap();
+    assert_eq!(fixture.readings(&arrival.unread("")).await, 2);
     assert_eq!(fixture.stored(&place.order_id).await, None);
     assert_eq!(fixture.store().find_parked(&place.order_id, &place.account).await.unwrap(), None);
 }
@@ -164,13 +171,63 @@ async fn a_dead_letter_that_was_delivered_before_is_read_unless_workers_ended_ov
         let arrival = Arrival { redelivered: true, ..fixture.arrival(&body) };
         let unread = arrival.unread("");
         for _ in 0..ended {
-            fixture.store().park_unread(&unread, now()).await.unwrap();
+            fixture.readings(&unread).await;
         }
-        fixture.parker.park(&arrival).await.unwrap();
+        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Done);
         assert_eq!(fixture.stored(&place.order_id).await.is_some(), is_read, "after {ended}");
-        let readings = fixture.store().park_unread(&unread, now()).await.unwrap();
+        let readings = fixture.readings(&unread).await;
         assert_eq!(readings, if is_read { 1 } else { ended + 2 }, "what was read is removed");
     }
+}
+
+#[tokio::test]
+async fn an_unread_dead_letter_shows_the_order_that_its_headers_name() {
+    let mut fixture = Fixture::start().await;
+    let place = place("a");
+    fixture.headers = Headers::new("place").order(&place.order_id, &place.account);
+    let body = place.encode();
+    fixture.parker.store_unread(&fixture.arrival(&body), "a place".into()).await.unwrap();
+    let shown = fixture.store().find_parked(&place.order_id, &place.account).await.unwrap().unwrap();
+    assert!(shown.reason.contains("a place"), "{}", shown.reason);
+}
+
+#[tokio::test]
+async fn what_a_newer_build_wrote_is_left_to_newer_builds_and_nothing_is_stored_for_it() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let newer = String::from_utf8(place.encode()).unwrap().replace(r#""v":1"#, r#""v":2"#);
+    for redelivered in [false, true] {
+        let arrival = Arrival { redelivered, ..fixture.arrival(newer.as_bytes()) };
+        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::ForNewer);
+        assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "what was begun is removed");
+        fixture.store().remove_unread(&arrival.unread("")).await.unwrap();
+    }
+    let letter = fixture.arrival(newer.as_bytes()).read().0;
+    assert!(fixture.store().park(&letter, now()).await.unwrap(), "it was not stored before");
+    assert_eq!(fixture.stored(&place.order_id).await, None);
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_an_order_whose_document_is_newer_is_left_to_newer_builds() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let newer = DOCUMENT_VERSION + 1;
+    let before = fixture.given(&place, |record| Record { sv: newer, ..record }).await;
+    for command in [&place, &cancel(&place)] {
+        let body = command.encode();
+        assert_eq!(fixture.parker.park(&fixture.arrival(&body)).await.unwrap(), Parked::ForNewer);
+    }
+    assert_eq!(fixture.stored(&place.order_id).await, Some(before), "the order is not touched");
+}
+
+#[tokio::test]
+async fn a_cancel_of_another_account_leaves_the_order_alone() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let ended = fixture.given(&place, |record| Record { phase: Phase::Done, rev: 7, ..record }).await;
+    let foreign = Command { account: "other".parse().unwrap(), ..cancel(&place) };
+    fixture.park(&foreign).await;
+    assert_eq!(fixture.stored(&place.order_id).await, Some(ended));
 }
 
 #[tokio::test]
@@ -182,7 +239,7 @@ async fn a_dead_letter_that_the_database_never_takes_keeps_no_other_from_its_tur
     tokio::select! {
         biased;
         parked = fixture.parker.park(&never) => panic!("{parked:?}"),
-        parked = fixture.parker.park(&soon) => parked.unwrap(),
+        parked = fixture.parker.park(&soon) => assert_eq!(parked.unwrap(), Parked::Done),
     }
     assert!(!fixture.store().park(&soon.read().0, now()).await.unwrap(), "it was parked before");
 }

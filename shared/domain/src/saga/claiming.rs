@@ -102,7 +102,8 @@ impl Handling {
             StoreReply::Claimed(record) if !record.is_consistent() => {
                 self.poison("the order's document is inconsistent")
             }
-            StoreReply::Claimed(record) => {
+            StoreReply::Claimed(mut record) => {
+                record.excuse_lateness(moment.now);
                 let began_run = claim.kind == ClaimKind::NewRun;
                 self.reach = Reach { hi_before: (!began_run).then_some(record.hi), called: None };
                 self.base = Some(*record);

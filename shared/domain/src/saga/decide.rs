@@ -163,7 +163,7 @@ impl<'a> Plan<'a> {
         }
         let wait = wait_of(&self.next, choice);
         if !charged && self.next.charged_at.is_some() {
-            self.next.excused_ms += wait.millis();
+            self.next.excused_ms = self.next.excused_ms.saturating_add(wait.millis());
         }
         self.next.due_at = Some(self.moment.now + wait.millis());
         // An outage must not push everything else out of the bounded history: its first wait is enough.

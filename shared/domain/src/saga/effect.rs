@@ -274,6 +274,15 @@ pub struct Write {
     pub entries: Vec<Entry>,
 }
 
+impl Write {
+    /// Whether the order owes something new after it: a publish, or what follows from a step, an end or a hold. One that only
+    /// goes on waiting owes what it owed before.
+    #[must_use]
+    pub fn owes_anew(&self) -> bool {
+        self.owes || self.next.due_at.is_none() || self.next.hold.is_some()
+    }
+}
+
 /// Writes that decide nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Note {

@@ -375,6 +375,6 @@ fn exhausted(policy: &Policy, moment: &Moment, base: &Record) -> Option<CauseCla
     if base.att + 1 >= settings.attempts_max {
         return Some(CauseClass::AttemptsExhausted);
     }
-    let since_first = moment.now - base.charged_at? - base.excused_ms;
+    let since_first = moment.now.saturating_sub(base.charged_at?).saturating_sub(base.excused_ms);
     (since_first >= Millis::from(settings.deadline_s) * 1_000).then_some(CauseClass::DeadlinePassed)
 }

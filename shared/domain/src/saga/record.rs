@@ -81,7 +81,7 @@ pub struct Record {
     pub due_at: Option<Millis>,
     /// When the first attempt at (phase, cur) was charged: the step's deadline runs from here.
     pub charged_at: Option<Millis>,
-    /// Uncharged waiting since `charged_at`, which the deadline leaves out.
+    /// Uncharged waiting since `charged_at`, and time in which the order was due and nobody came: the deadline leaves it out.
     pub excused_ms: Millis,
     /// No more automatic attempts until a person decides.
     pub hold: Option<Hold>,
@@ -177,6 +177,18 @@ impl Record {
     #[must_use]
     pub fn cause_rev(&self) -> u64 {
         self.cause.as_ref().map_or(self.rev, |cause| cause.rev)
+    }
+
+    /// Leaves out of the deadline what has passed since the order was due: the fleet could not work it, through no fault of
+    /// the step's service. Never more than has passed since the first charged attempt, by the same clock.
+    ///
+    /// Stored by the write that moves `due_at` on, so that a worker killed before it leaves the next one as much to leave
+    /// out and nothing twice.
+    pub(super) fn excuse_lateness(&mut self, now: Millis) {
+        let (Some(charged_at), Some(due_at)) = (self.charged_at, self.due_at) else { return };
+        let late = now.saturating_sub(due_at).max(0);
+        let most = now.saturating_sub(charged_at).max(self.excused_ms);
+        self.excused_ms = self.excused_ms.saturating_add(late).min(most);
     }
 
     /// Whether the indices lie within the steps, so that the rest of the core may rely on it.

@@ -66,7 +66,7 @@ async fn while_paused_nothing_is_delivered_and_what_is_in_hand_can_be_acked() {
 async fn deliveries_from_before_a_pause_can_be_acked_after_it_and_do_not_come_again() {
     let fleet = Fleet::new().await;
     let publisher = fleet.publisher().await;
-    let (consumer, pause) = pausable(&fleet, vec![subscription(Lane::Retry, 2, 10)], false);
+    let (consumer, pause) = pausable(&fleet, vec![subscription(Lane::Retry, 10, 10)], false);
     let mut consumer = Running::start(consumer).await;
     let mut in_hand = Vec::new();
     for round in 1..=3 {
@@ -88,6 +88,48 @@ async fn deliveries_from_before_a_pause_can_be_acked_after_it_and_do_not_come_ag
     }
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
+}
+
+#[tokio::test]
+async fn pauses_one_after_the_other_do_not_add_up_what_is_in_hand() {
+    let fleet = Fleet::new().await;
+    let publisher = fleet.publisher().await;
+    let lanes = [Lane::Retry, Lane::Replay];
+    let subscriptions = lanes.clone().map(|lane| subscription(lane, 2, 20)).to_vec();
+    let (consumer, pause) = pausable(&fleet, subscriptions, false);
+    let mut consumer = Running::start(consumer).await;
+    for number in 0..8 {
+        publisher.publish(&to_lane(Lane::Retry, &number.to_string())).await.unwrap();
+    }
+    let queue = fleet.queue(&Lane::Retry);
+    let mut in_hand = vec![consumer.next().await, consumer.next().await];
+    for round in 1..=5 {
+        pause.send(true).unwrap();
+        consumer.until_paused(round).await;
+        pause.send(false).unwrap();
+        consumer.until_subscribed(round + 1).await;
+        // The other queue is consumed again, while this one waits until there is room.
+        publisher.publish(&to_lane(Lane::Replay, "other")).await.unwrap();
+        let other = consumer.next().await;
+        assert_eq!(text(&other), "other", "round {round}");
+        other.ack().await;
+        fleet.until_ready(&queue, 6).await;
+    }
+    assert!(consumer.has_nothing());
+
+    in_hand.remove(0).ack().await;
+    in_hand.push(consumer.next().await);
+    in_hand.push(consumer.next().await);
+    for delivery in in_hand {
+        delivery.ack().await;
+    }
+    for _ in 0..4 {
+        let delivery = consumer.next().await;
+        assert!(!delivery.redelivered, "{delivery:?}");
+        delivery.ack().await;
+    }
+    consumer.shut_down().await.unwrap();
+    fleet.until_ready(&queue, 0).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use orderfleet_domain::saga::{Lane, Tier};
+use orderfleet_domain::saga::{DeadLetterQueue, Lane, Tier};
 use orderfleet_messaging::{Destination, Headers};
 
 use crate::support::{Fleet, inventory, outgoing, text};
@@ -48,4 +48,14 @@ async fn every_lane_is_kept_over_a_wait() {
         let headers = message.properties.headers().as_ref().unwrap();
         assert!(headers.inner().contains_key("x-death"), "this one did wait: {headers:?}");
     }
+}
+
+#[tokio::test]
+async fn a_dead_letter_comes_back_into_its_queue_after_its_tier() {
+    let fleet = Fleet::new().await;
+    let publisher = fleet.publisher().await;
+    let queue = DeadLetterQueue::Poison;
+    publisher.publish(&outgoing(Destination::WaitDead(Tier::S1, queue.clone()), "a letter")).await.unwrap();
+    let message = fleet.take(&fleet.topology().dead_letter_queue(&queue)).await.delivery;
+    assert_eq!(message.data, b"a letter");
 }

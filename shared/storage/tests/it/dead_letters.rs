@@ -3,7 +3,7 @@
 use futures_util::{TryStreamExt as _, future::join_all};
 use mongodb::bson::{Document, doc};
 use orderfleet_domain::saga::DeadLetterQueue;
-use orderfleet_storage::{DeadLetter, Subject};
+use orderfleet_storage::{DeadLetter, Subject, Unread};
 
 use crate::support::{Fixture, NOW, account, in_database, order_id};
 
@@ -116,26 +116,70 @@ async fn a_posted_order_that_was_parked_is_found_by_its_account_alone() {
     .await;
 }
 
+fn unread(id: &str, key: Option<&str>) -> Unread {
+    Unread {
+        letter: DeadLetter { subject: None, ..letter(id, "a") },
+        order_id: key.map(order_id),
+        account: key.map(|_| account()),
+    }
+}
+
+async fn ids(db: &Fixture) -> Vec<String> {
+    stored(db).await.iter().map(|document| document.get_str("_id").unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn a_dead_letter_that_is_about_to_be_read_stands_beside_the_one_that_was_until_it_is_removed() {
     in_database(async |db| {
-        let letter = letter("l", "a");
+        let unread = unread("l", None);
         for readings in 1..=3 {
-            assert_eq!(db.store.park_unread(&letter, NOW).await.unwrap(), readings);
+            assert_eq!(db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap(), readings);
         }
-        assert!(db.store.park(&letter, NOW).await.unwrap());
+        assert!(db.store.park(&letter("l", "a"), NOW).await.unwrap());
+        assert_eq!(ids(&db).await, [format!("{}.l", order_id("a")), "unread.l".into()]);
         let documents = stored(&db).await;
-        let ids: Vec<_> = documents.iter().map(|document| document.get_str("_id").unwrap()).collect();
-        assert_eq!(ids, [format!("{}.l", order_id("a")), "unread.l".into()]);
         assert!(!documents[1].contains_key("order_id"), "whose it is has not been read");
-        assert_eq!(documents[1].get_binary_generic("body").unwrap(), &letter.body);
+        assert_eq!(documents[1].get_binary_generic("body").unwrap(), &unread.letter.body);
         assert_eq!(documents[1].get_i64("seen").unwrap(), 3);
 
         for _ in 0..2 {
-            db.store.remove_unread(&letter).await.unwrap();
+            db.store.remove_unread(&unread).await.unwrap();
         }
         assert_eq!(stored(&db).await.len(), 1, "what was read stays");
-        assert_eq!(db.store.park_unread(&letter, NOW).await.unwrap(), 1);
+        assert_eq!(db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reading_counts_once_however_often_it_is_told_and_not_at_all_once_taken_back() {
+    in_database(async |db| {
+        let (unread, [first, second]) = (unread("l", None), [db.nonce(), db.nonce()]);
+        for _ in 0..3 {
+            assert_eq!(db.store.park_unread(&unread, first, NOW).await.unwrap(), 1);
+        }
+        assert_eq!(db.store.park_unread(&unread, second, NOW).await.unwrap(), 2);
+        for _ in 0..2 {
+            db.store.take_reading_back(&unread, second).await.unwrap();
+        }
+        assert_eq!(db.store.park_unread(&unread, first, NOW).await.unwrap(), 1);
+        db.store.take_reading_back(&unread, first).await.unwrap();
+        assert_eq!(stored(&db).await, [], "nobody reads it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unread_dead_letter_is_found_by_the_order_that_its_headers_name() {
+    in_database(async |db| {
+        let unread = unread("l", Some("a"));
+        db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap();
+        assert_eq!(ids(&db).await, [format!("{}.unread.l", order_id("a"))]);
+        assert_eq!(stored(&db).await[0].get_str("order_id").unwrap(), order_id("a").as_str());
+        let parked = db.store.find_parked(&order_id("a"), &account()).await.unwrap().unwrap();
+        assert_eq!(parked.reason, "crashed workers");
+        db.store.remove_unread(&unread).await.unwrap();
+        assert_eq!(db.store.find_parked(&order_id("a"), &account()).await.unwrap(), None);
     })
     .await;
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
 
+mod as_modelled;
 mod claims;
 mod dead_letters;
 mod documents;

@@ -1,8 +1,9 @@
 //! Notes: written by anybody, and nothing a decision is based on moves.
 
+use mongodb::bson::doc;
 use orderfleet_domain::saga::{Note, Phase, Record, StoreReply};
 
-use crate::support::{account, in_database, order_id, other_fp};
+use crate::support::{NOW, account, in_database, order_id, other_fp};
 
 fn owed(generation: u32, rev: u64, owed: bool) -> Note {
     Note::Owed { generation, rev, owed }
@@ -35,6 +36,36 @@ async fn a_cancel_is_noted_while_the_order_runs_and_again_and_again() {
                 assert_eq!(db.store.note(&id, &Note::Cancel).await, reply, "{phase:?}");
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_document_of_a_newer_version_is_neither_noted_in_nor_swept() {
+    in_database(async |db| {
+        let first = Record { evp: true, ..db.first() };
+        let id = db.given("a", &first).await;
+        let newer = doc! { "$set": { "sv": i64::from(first.sv) + 1 } };
+        db.orders().update_one(doc! { "_id": id.as_str() }, newer).await.unwrap();
+        let before = db.document(&id).await;
+        for note in [Note::Cancel, Note::CancelTooLate(5), Note::Conflict(other_fp(0)), owed(1, 1, false)] {
+            assert_eq!(db.store.note(&id, &note).await, StoreReply::NoMatch, "{note:?}");
+        }
+        assert_eq!(db.store.overdue(NOW, 10).await.unwrap(), []);
+        assert_eq!(db.document(&id).await, before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_order_of_another_account_is_not_found_for_a_message_that_only_names_its_id() {
+    in_database(async |db| {
+        let first = db.first();
+        let id = db.given("a", &first).await;
+        let found = StoreReply::Found(Some(Box::new(first)));
+        assert_eq!(db.store.read_of_account(&id, &account()).await, found);
+        let other = "other".parse().unwrap();
+        assert_eq!(db.store.read_of_account(&id, &other).await, StoreReply::Found(None));
     })
     .await;
 }

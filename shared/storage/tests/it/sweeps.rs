@@ -3,7 +3,7 @@
 use mongodb::bson::doc;
 use orderfleet_domain::{
     OrderId,
-    saga::{Hold, Millis, Note, Phase, Record, StoreReply},
+    saga::{Hold, Millis, Note, Phase, Record, StoreReply, Write},
 };
 use orderfleet_storage::Overdue;
 
@@ -79,16 +79,60 @@ async fn what_was_swept_is_found_again_later_and_later() {
 }
 
 #[tokio::test]
-async fn a_deciding_write_starts_the_waits_anew_and_wins_over_a_late_postponement() {
+async fn an_order_that_moves_on_is_swept_soon_and_wins_over_a_late_postponement() {
     in_database(async |db| {
         let waiting = Record { due_at: Some(NOW - 2 * HOUR_MS), ..db.first() };
         let id = db.given("late", &waiting).await;
         let found = db.store.overdue(NOW, 10).await.unwrap();
         db.store.postpone(&found[0], NOW).await.unwrap();
-        let write = db.write(&waiting, |next| next.att = 1);
+        let write = Write {
+            owes: true,
+            ..db.write(&waiting, |next| {
+                next.cur = 1;
+                next.due_at = None;
+            })
+        };
         assert_eq!(db.store.write(&id, &write).await, StoreReply::Applied);
         db.store.postpone(&found[0], NOW).await.unwrap();
         assert_eq!(keys(&db.store.overdue(NOW, 10).await.unwrap()), ["late"]);
+    })
+    .await;
+}
+
+/// Each sweep of an order under way is one message more about it.
+#[tokio::test]
+async fn an_order_that_only_goes_on_waiting_is_still_swept_later_and_later() {
+    in_database(async |db| {
+        let owing = Record { evp: true, due_at: Some(NOW), ..db.first() };
+        let id = db.given("owing", &owing).await;
+        let (mut now, mut stored) = (NOW, owing);
+        for wait in [1, 2, 4, 8] {
+            let found = db.store.overdue(now, 10).await.unwrap();
+            assert_eq!(keys(&found), ["owing"]);
+            db.store.postpone(&found[0], now).await.unwrap();
+            let write = db.write(&stored, |next| next.due_at = Some(now));
+            assert_eq!(db.store.write(&id, &write).await, StoreReply::Applied);
+            assert_eq!(db.store.overdue(now + wait * MINUTE_MS - 1, 10).await.unwrap(), []);
+            now += wait * MINUTE_MS;
+            stored = write.next;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_order_that_owes_again_is_swept_at_once_and_one_that_still_owes_is_not() {
+    in_database(async |db| {
+        let id = db.given("owing", &Record { phase: Phase::Done, evp: true, ..db.first() }).await;
+        let owed = |owed| Note::Owed { generation: 1, rev: 1, owed };
+        let found = db.store.overdue(NOW, 10).await.unwrap();
+        db.store.postpone(&found[0], NOW).await.unwrap();
+        assert_eq!(db.store.note(&id, &owed(true)).await, StoreReply::Applied);
+        assert_eq!(db.store.overdue(NOW, 10).await.unwrap(), [], "it owes what it owed before");
+        for flag in [false, true] {
+            assert_eq!(db.store.note(&id, &owed(flag)).await, StoreReply::Applied);
+        }
+        assert_eq!(keys(&db.store.overdue(NOW, 10).await.unwrap()), ["owing"]);
     })
     .await;
 }
