@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Queue,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Queue,
     message::Delivery,
     options::{
         BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
@@ -106,13 +106,22 @@ impl Broker {
     /// # Panics
     /// When it is not confirmed.
     pub async fn publish(&self, queue: &str, body: &[u8]) {
+        self.try_publish(queue, body).await.unwrap();
+    }
+
+    /// As [`Broker::publish`], where the broker may be in trouble.
+    ///
+    /// # Errors
+    /// When it is not confirmed: the message may be in the queue all the same.
+    pub async fn try_publish(&self, queue: &str, body: &[u8]) -> anyhow::Result<()> {
         let name = format!("{}{queue}", self.prefix);
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let properties = BasicProperties::default().with_delivery_mode(2);
         let published =
             self.channel.basic_publish("".into(), name.as_str().into(), options, body, properties);
-        let confirmation = published.await.unwrap().await.unwrap();
-        assert!(matches!(confirmation, lapin::Confirmation::Ack(None)), "{queue}: {confirmation:?}");
+        let confirmation = published.await?.await?;
+        anyhow::ensure!(matches!(confirmation, Confirmation::Ack(None)), "{queue}: {confirmation:?}");
+        Ok(())
     }
 
     /// Takes all ready messages out of a queue.

@@ -10,22 +10,27 @@ mod fault;
 mod links;
 mod load;
 mod nemesis;
+mod operator;
 mod report;
 mod run;
 mod stage;
 mod supervised;
+mod witness;
 
 pub use checker::{Class, Counts, Verdict, Violation, judge};
 pub use client_log::{Answered, Asked, ClientLog, Tally};
 pub use collect::{dead_letters, events, holdings, ledgers, left_in_queues, parked, stored};
 pub use evidence::{
-    Attempt, Calls, Clients, Evidence, Holdings, Identity, Instance, Ledgers, Parked, Published, Stored,
+    Attempt, Calls, Clients, Evidence, Holdings, Identity, Instance, Ledgers, Parked, Published, Requests,
+    Stored,
 };
 pub use fault::{Fault, Harm, Hop, Misbehaviour, Part, Planned, plan};
 pub use links::{Hits, Links};
 pub use load::{Load, Shop};
 pub use nemesis::{Injected, Nemesis};
+pub use operator::Operator;
 pub use report::{Outcome, Report};
 pub use run::{Options, run};
 pub use stage::{Parts, Stage};
 pub use supervised::Supervised;
+pub use witness::Witness;

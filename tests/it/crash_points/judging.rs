@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::TryStreamExt as _;
 use mongodb::bson::doc;
+use orderfleet_domain::CommandKind;
 use orderfleet_tests::{
     Count, SERVICES,
     chaos::{self, Counts, Evidence},
@@ -11,6 +13,7 @@ use orderfleet_tests::{
 
 use super::{
     life::Life,
+    posting::message,
     run::{EVENTS, Run},
 };
 
@@ -70,13 +73,17 @@ impl Run {
         open
     }
 
+    /// Judges what is left, and whether it stays so when every order's message comes once more.
     pub(super) async fn judge(mut self) {
         if self.life == Life::Parking {
             return self.judge_parked().await;
         }
+        let ledgers = chaos::ledgers(&self.fleet.sandbox).await;
+        self.remind().await;
+        self.drain().await;
         let (sandbox, database) = (&self.fleet.sandbox, self.fleet.mongodb().await);
         let evidence = Evidence {
-            ledgers: chaos::ledgers(sandbox).await,
+            ledgers,
             ledgers_later: chaos::ledgers(sandbox).await,
             holdings: chaos::holdings(sandbox).await.unwrap(),
             stored: chaos::stored(&database).await.unwrap(),
@@ -84,12 +91,24 @@ impl Run {
             parked: chaos::parked(&self.broker).await,
             events: chaos::events(&self.broker, EVENTS).await,
             clients: std::mem::take(&mut self.clients),
+            asked: std::mem::take(&mut self.asked),
             ..Evidence::default()
         };
         self.broker.remove(EVENTS).await;
         let verdict = chaos::judge(&evidence);
         assert_eq!(verdict.violations, [], "{:?}", self.life);
         assert!(ends_as_it_should(self.life, &verdict.counts), "{:?}: {:?}", self.life, verdict.counts);
+    }
+
+    /// One more message about every order, with all services well: nothing may come of it.
+    async fn remind(&self) {
+        self.fleet.sandbox.heal().await;
+        let orders = self.orders().await.find(doc! {}).projection(doc! { "gen": 1 }).await.unwrap();
+        for order in orders.try_collect::<Vec<_>>().await.unwrap() {
+            let generation = u32::try_from(order.get_i64("gen").unwrap()).unwrap();
+            let resume = message(order.get_str("_id").unwrap(), generation, None, CommandKind::Resume {});
+            self.broker.publish("orders.retry", &resume).await;
+        }
     }
 
     /// The order is held, once, and nothing was done for it.

@@ -86,6 +86,8 @@ impl Run {
     /// As an operator does.
     async fn run_again(&mut self) -> String {
         let order_id = self.ready.pop().unwrap();
+        self.asked.runs.insert(order_id.clone(), 2);
+        self.asked.runs_confirmed.insert(order_id.clone(), 2);
         self.broker.publish("orders.replay", &message(&order_id, 2, None, CommandKind::Run {})).await;
         order_id
     }
@@ -115,7 +117,12 @@ fn place(order_id: &str, body: &Value) -> Vec<u8> {
     )
 }
 
-fn message(order_id: &str, generation: u32, fp: Option<Fingerprint>, kind: CommandKind) -> Vec<u8> {
+pub(super) fn message(
+    order_id: &str,
+    generation: u32,
+    fp: Option<Fingerprint>,
+    kind: CommandKind,
+) -> Vec<u8> {
     let (order_id, account) = (order_id.parse().unwrap(), "demo".parse().unwrap());
     Command { order_id, account, generation, fp, kind }.encode()
 }

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, env, fmt::Write as _};
 use fastrand::Rng;
 use orderfleet_native::Signal;
 use orderfleet_runtime::crash;
-use orderfleet_tests::{Broker, Fleet, Member, chaos::Clients, until};
+use orderfleet_tests::{
+    Broker, Fleet, Member,
+    chaos::{Clients, Requests},
+    until,
+};
 
 use super::life::Life;
 
@@ -23,10 +27,13 @@ pub(super) struct Run {
     pub(super) fleet: Fleet,
     pub(super) broker: Broker,
     pub(super) clients: Clients,
+    /// Further runs that were asked for.
+    pub(super) asked: Requests,
     /// Orders that are at the start of this round's way, for the ways that do not begin with a new order.
     pub(super) ready: Vec<String>,
     /// Orders of which only dead letters are known.
     pub(super) parked: Vec<String>,
+    /// How often the log of a crashed process named a point that was to be hit.
     pub(super) hits: BTreeMap<&'static str, u32>,
     pub(super) posted: u32,
     pub(super) started: u32,
@@ -51,8 +58,9 @@ impl Run {
         let broker = fleet.broker().await;
         broker.keep(EVENTS, "orders.events", "#").await;
         let hits = life.points().into_iter().map(|(point, _)| (point, 0)).collect();
-        let (clients, ready, parked) = (Clients::default(), Vec::new(), Vec::new());
-        Self { life, fleet, broker, clients, ready, parked, hits, posted: 0, started: 0 }
+        let (clients, asked) = (Clients::default(), Requests::default());
+        let (ready, parked) = (Vec::new(), Vec::new());
+        Self { life, fleet, broker, clients, asked, ready, parked, hits, posted: 0, started: 0 }
     }
 
     /// Every point once, in another order each time, so that orders which crashed one worker crash the next elsewhere; the
@@ -63,7 +71,6 @@ impl Run {
         self.prepare(points.len()).await;
         for (point, passings) in points {
             self.crash(point, 1 + round % passings).await;
-            *self.hits.get_mut(point).unwrap() += 1;
         }
         if matches!(self.life, Life::Deferring | Life::Draining | Life::Cancelling) {
             self.fleet.sandbox.heal().await;
@@ -117,13 +124,13 @@ impl Run {
         }
     }
 
-    async fn crash_worker(&mut self, point: &str, passing: u32, order_id: &str) {
+    async fn crash_worker(&mut self, point: &'static str, passing: u32, order_id: &str) {
         let mut worker = self.worker(point, passing);
         if self.life == Life::Cancelling {
             self.cancel_while_a_call_hangs(&mut worker, order_id).await;
         }
         let ended = worker.ended(&format!("crashes at {point}")).await;
-        assert_crashed(&worker, ended, point);
+        self.assert_crashed(&worker, ended, point);
         // Or the next message comes to the next worker as one that was delivered before.
         self.fleet.broker().await.until_unconsumed("orders.new.0").await;
     }
@@ -143,11 +150,12 @@ impl Run {
         if hangs.await {
             self.clients.cancels.insert(order_id.to_owned());
             assert_eq!(self.fleet.client.cancel(order_id).await.status, 202);
+            self.clients.cancels_accepted.insert(order_id.to_owned());
         }
     }
 
     /// Whether the worker crashed after it was told to end, and not by an earlier order before, or not at all.
-    async fn crash_while_draining(&mut self, point: &str, passing: u32) -> bool {
+    async fn crash_while_draining(&mut self, point: &'static str, passing: u32) -> bool {
         let order_id = self.post().await;
         let mut worker = self.worker(point, passing);
         let is_in_hand = until("the order is in hand", async || {
@@ -161,12 +169,14 @@ impl Run {
         if ended == Some(0) {
             return false;
         }
-        assert_crashed(&worker, ended, point);
+        if is_in_hand {
+            self.assert_crashed(&worker, ended, point);
+        }
         is_in_hand
     }
 
     /// The client gets no answer and repeats its request to another producer.
-    async fn crash_producer(&mut self, point: &str) {
+    async fn crash_producer(&mut self, point: &'static str) {
         self.started += 1;
         let name = format!("crashing-{}", self.started);
         let (mut producer, client) = self.fleet.start_crashing_producer(&name, point).await;
@@ -175,13 +185,24 @@ impl Run {
             self.clients.cancels.insert(order_id.clone());
             assert!(client.try_cancel(&order_id).await.is_err(), "no answer");
             assert_eq!(self.fleet.client.cancel(&order_id).await.status, 202);
+            self.clients.cancels_accepted.insert(order_id);
         } else {
             let (key, body) = self.next_order();
             assert!(client.try_post(0, &key, &body).await.is_err(), "no answer");
             self.accept(&key, &body).await;
         }
         let ended = producer.ended(&format!("crashes at {point}")).await;
-        assert_crashed(&producer, ended, point);
+        self.assert_crashed(&producer, ended, point);
+    }
+
+    /// Counts the hits that the process has logged itself.
+    fn assert_crashed(&mut self, process: &Member, ended: Option<i32>, point: &'static str) {
+        let (log, evidence) = (process.log(), format!("{}{point}", crash::EVIDENCE));
+        let hits = u32::try_from(log.lines().filter(|line| *line == evidence).count()).unwrap();
+        assert!(ended == KILLED && hits == 1, "{ended:?}, {hits} x {point}:\n{log}");
+        if let Some(counted) = self.hits.get_mut(point) {
+            *counted += hits;
+        }
     }
 
     fn table(&self) -> String {
@@ -191,9 +212,4 @@ impl Run {
         }
         table
     }
-}
-
-fn assert_crashed(process: &Member, ended: Option<i32>, point: &str) {
-    let (log, evidence) = (process.log(), format!("{}{point}", crash::EVIDENCE));
-    assert!(ended == KILLED && log.lines().any(|line| line == evidence), "{ended:?}, {point}:\n{log}");
 }

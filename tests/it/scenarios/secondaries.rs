@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::{
+    Client, Collection,
+    bson::{Document, doc},
+};
 use orderfleet_native::{MemberState, MongoSet, MongoSetOptions, Signal, TempFolder};
 use orderfleet_tests::{Plan, order, until_equal};
 use serde_json::{Value, json};
@@ -12,12 +15,19 @@ use crate::case::Case;
 const IN_A_CALL: usize = 8;
 const FRESH: usize = 16;
 
-/// Long enough that the primary does not step down while its secondaries are stopped.
-const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Long enough that the primary does not step down while its secondaries are stopped, on a busy machine too.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn secondaries(set: &MongoSet) -> Vec<usize> {
     let members = set.until_whole().await.unwrap();
     members.iter().filter(|it| it.state == MemberState::Secondary).map(|it| it.member).collect()
+}
+
+/// The orders as one member has them, also when it is no primary any more: a driver that looks for one would wait for it.
+async fn orders_of(case: &Case, member: u16) -> Collection<Document> {
+    let uri = format!("mongodb://127.0.0.1:{member}/?directConnection=true");
+    let database = case.fleet.mongodb().await.name().to_owned();
+    Client::with_uri_str(uri).await.unwrap().database(&database).collection("orders")
 }
 
 fn effects(calls: &[Value]) -> usize {
@@ -37,6 +47,7 @@ async fn no_service_is_called_whose_intent_the_majority_does_not_have() {
     };
     let mut case = Case::start(plan).await;
     let secondaries = secondaries(&set).await;
+    let before = set.primary().await.unwrap();
     case.fleet
         .sandbox
         .fault(json!({ "service": "inventory", "latency_ms": 3_000, "times": IN_A_CALL }))
@@ -50,7 +61,7 @@ async fn no_service_is_called_whose_intent_the_majority_does_not_have() {
     }
     case.place_all("fresh", FRESH, |_| order()).await;
     // What has no majority is there all the same, on the primary alone.
-    let primary = case.fleet.mongodb().await.collection::<mongodb::bson::Document>("orders");
+    let primary = orders_of(&case, before.port).await;
     let (fresh, moved_on) = (FRESH as u64, IN_A_CALL as u64);
     until_equal("writes that the primary has alone", (fresh, moved_on), async || {
         let at = async |cur: i64| primary.count_documents(doc! { "cur": cur, "phase": "RUN" }).await.unwrap();
@@ -63,9 +74,14 @@ async fn no_service_is_called_whose_intent_the_majority_does_not_have() {
     .await;
     let [inventory, fulfilment] =
         [case.fleet.sandbox.ledger("inventory").await, case.fleet.sandbox.ledger("fulfilment").await];
-    let primary = set.primary().await.map(|primary| primary.member);
+    let member = before.member;
+    assert_eq!(
+        set.primary().await.map(|primary| primary.term),
+        Some(before.term),
+        "member {member} stepped down"
+    );
     eprintln!(
-        "injected: members {secondaries:?} stopped, {primary:?} alone took the writes of {} orders; calls meanwhile: {} and {}",
+        "injected: members {secondaries:?} stopped, {member} alone took the writes of {} orders; calls meanwhile: {} and {}",
         IN_A_CALL + FRESH,
         inventory.len(),
         fulfilment.len()

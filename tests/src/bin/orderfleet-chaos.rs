@@ -10,7 +10,7 @@ use orderfleet_tests::chaos::{self, Fault, Outcome, Report};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 nothing was lost, doubled or half-done; 1 a promise was broken; 2 wrong usage; 3 the run proves nothing
-(a planned kind of fault without evidence, too few orders, or the harness failed).
+(a planned fault without evidence, too few faults or orders, or the harness failed).
 
 Examples:
   orderfleet-chaos
@@ -20,6 +20,11 @@ Examples:
 
 The report folder gets report.txt, report.json, clients.jsonl (every request and answer), faults.jsonl, the services'
 ledgers and the logs of all processes.";
+
+/// What a run of this length has to bring at least; others in proportion.
+const SECONDS_OF_A_RUN: usize = 180;
+const ORDERS_OF_A_RUN: usize = 2_000;
+const FAULTS_OF_A_RUN: usize = 20;
 
 /// Runs a whole fleet on this machine under load, harms it in every way it knows, and checks from outside that no accepted
 /// order was lost, doubled or left half-done.
@@ -46,17 +51,22 @@ struct Flags {
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Accepted orders below which the run proves nothing; a third of what is posted if left out.
+    /// Accepted orders below which the run proves nothing; if left out, 2,000 for 180 seconds of duration, and so on.
     #[arg(long, value_name = "NUMBER")]
     orders_min: Option<usize>,
 
-    /// Seconds after the last fault until every order must have ended.
-    #[arg(long, value_name = "SECONDS", default_value_t = 150)]
+    /// Faults with evidence below which the run proves nothing; if left out, 20 for 180 seconds of duration, and so on.
+    #[arg(long, value_name = "NUMBER")]
+    faults_min: Option<usize>,
+
+    /// Seconds until every order must have ended after the last fault is healed, or the last order posted if that is later.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     drain_max: u64,
 
     /// Another worker than that of this build, such as one with a rule broken.
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
+
     /// Folder for report and logs; an earlier report in it is replaced. Default target/chaos/SEED.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -115,14 +125,16 @@ fn options(flags: &Flags) -> anyhow::Result<chaos::Options> {
     };
     let kinds: Vec<_> = Fault::all().into_iter().filter(wanted).collect();
     anyhow::ensure!(!kinds.is_empty(), "--only names no kind of fault; see --kinds");
-    let posted = usize::try_from(flags.duration)?.saturating_mul(usize::try_from(flags.rate)?);
+    let seconds = usize::try_from(flags.duration)?;
+    let scaled = |per_run: usize| seconds.saturating_mul(per_run) / SECONDS_OF_A_RUN;
     Ok(chaos::Options {
         duration,
         rate: flags.rate,
         seed,
         plan: chaos::plan(seed, duration, every, &kinds),
         drain_max: Duration::from_secs(flags.drain_max),
-        orders_min: flags.orders_min.unwrap_or(posted / 3),
+        orders_min: flags.orders_min.unwrap_or_else(|| scaled(ORDERS_OF_A_RUN)),
+        faults_min: flags.faults_min.unwrap_or_else(|| scaled(FAULTS_OF_A_RUN)),
         worker: flags.worker.clone(),
         report: flags.report.clone().unwrap_or_else(|| format!("target/chaos/{seed}").into()),
     })

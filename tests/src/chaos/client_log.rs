@@ -124,6 +124,11 @@ impl ClientLog {
         self.lock().clients.cancels.insert(identity.order_id.clone());
     }
 
+    /// Notes a 202 for a cancel.
+    pub fn cancel_accepted(&self, identity: &Identity) {
+        self.lock().clients.cancels_accepted.insert(identity.order_id.clone());
+    }
+
     /// Notes how a request ended that was sent at an instant.
     pub fn answered(
         &self,

@@ -35,6 +35,7 @@ pub async fn ledgers(sandbox: &Sandbox) -> Ledgers {
             match (line["outcome"].as_str(), line["verb"].as_str()) {
                 (Some("effect"), Some("do")) => calls.done += 1,
                 (Some("effect"), Some("undo")) => calls.undone += 1,
+                (Some("refused"), Some("do")) => calls.dos_refused += 1,
                 (Some("refused"), Some("undo")) => calls.undos_refused += 1,
                 _ => {}
             }
@@ -85,7 +86,9 @@ pub async fn holdings(sandbox: &Sandbox) -> anyhow::Result<Holdings> {
 /// # Errors
 /// When the database does not answer, or a document has no readable end.
 pub async fn stored(database: &mongodb::Database) -> anyhow::Result<BTreeMap<String, Stored>> {
-    let fields = doc! { "fp": 1, "phase": 1, "gen": 1, "final": 1, "cause.class": 1, "hold": 1, "evp": 1, "conflicts.fp": 1 };
+    let fields = doc! {
+        "fp": 1, "phase": 1, "gen": 1, "final": 1, "cur": 1, "cause.class": 1, "hold": 1, "evp": 1, "conflicts.fp": 1, "history.what": 1
+    };
     let found = orders(database).find(doc! {}).projection(fields).await.context("read the orders")?;
     let documents: Vec<Document> = found.try_collect().await.context("read the orders")?;
     documents.iter().map(|document| Ok((document.get_str("_id")?.to_owned(), end_of(document)?))).collect()
@@ -93,22 +96,29 @@ pub async fn stored(database: &mongodb::Database) -> anyhow::Result<BTreeMap<Str
 
 fn end_of(document: &Document) -> anyhow::Result<Stored> {
     let conflicts = document.get_array("conflicts").into_iter().flatten().filter_map(Bson::as_document);
-    let generation = match document.get("gen") {
-        Some(Bson::Int32(number)) => u64::try_from(*number)?,
-        Some(Bson::Int64(number)) => u64::try_from(*number)?,
-        other => anyhow::bail!("a run number of {other:?}"),
-    };
+    let mut history = document.get_array("history").into_iter().flatten().filter_map(Bson::as_document);
     let cause = document.get_document("cause").ok().and_then(|cause| cause.get_str("class").ok());
     Ok(Stored {
         fp: document.get_str("fp")?.to_owned(),
         phase: document.get_str("phase")?.to_owned(),
-        generation,
+        generation: number(document, "gen")?,
         is_final: document.get_bool("final")?,
-        cancelled: cause == Some("cancelled"),
+        cur: usize::try_from(number(document, "cur")?)?,
+        cause: cause.map(str::to_owned),
+        cancel_too_late: history
+            .any(|entry| entry.get_str("what").is_ok_and(|what| what == "cancel_too_late")),
         held: !matches!(document.get("hold"), None | Some(Bson::Null)),
         owes: document.get_bool("evp")?,
         conflicts: conflicts.filter_map(|conflict| Some(conflict.get_str("fp").ok()?.to_owned())).collect(),
     })
+}
+
+fn number(document: &Document, field: &str) -> anyhow::Result<u64> {
+    match document.get(field) {
+        Some(Bson::Int32(number)) => Ok(u64::try_from(*number)?),
+        Some(Bson::Int64(number)) => Ok(u64::try_from(*number)?),
+        other => anyhow::bail!("{field} is {other:?}"),
+    }
 }
 
 /// How many orders have neither ended nor are held, and how many owe a publish.
@@ -119,6 +129,37 @@ pub(super) async fn unfinished(database: &mongodb::Database) -> anyhow::Result<(
     let open = doc! { "phase": { "$in": ["RUN", "COMP"] }, "hold": null };
     let open = orders(database).count_documents(open).await?;
     Ok((open, orders(database).count_documents(doc! { "evp": true }).await?))
+}
+
+/// An order that a person may ask something for.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) order_id: String,
+    pub(super) account: String,
+    pub(super) generation: u64,
+    /// The hold it waits with; without one its run has failed and may be followed by another.
+    pub(super) hold: Option<String>,
+}
+
+/// Orders that are held, or that failed for a technical cause, without those that hold this article.
+///
+/// # Errors
+/// When the database does not answer, or a document cannot be read.
+pub(super) async fn waiting(database: &mongodb::Database, but_not: &str) -> anyhow::Result<Vec<Waiting>> {
+    let failed = doc! { "phase": "UNDONE", "final": false };
+    let filter = doc! { "$or": [{ "hold": { "$ne": null } }, failed], "order.lines.sku": { "$ne": but_not } };
+    let fields = doc! { "account": 1, "gen": 1, "hold.id": 1 };
+    let found: Vec<Document> = orders(database).find(filter).projection(fields).await?.try_collect().await?;
+    let waiting = |document: &Document| {
+        let hold = document.get_document("hold").ok().and_then(|hold| hold.get_str("id").ok());
+        Ok(Waiting {
+            order_id: document.get_str("_id")?.to_owned(),
+            account: document.get_str("account")?.to_owned(),
+            generation: number(document, "gen")?,
+            hold: hold.map(str::to_owned),
+        })
+    };
+    found.iter().map(waiting).collect()
 }
 
 /// Ids of all orders that have a document.
@@ -139,7 +180,8 @@ pub async fn dead_letters(database: &mongodb::Database) -> anyhow::Result<Vec<Pa
     let found = database.collection(DEAD_LETTERS).find(doc! {}).await.context("read the dead letters")?;
     let letters: Vec<Document> = found.try_collect().await.context("read the dead letters")?;
     let parked = |letter: &Document| {
-        Ok(dead_letter(letter.get_str("queue")?.to_owned(), letter.get_binary_generic("body")?))
+        let id = letter.get_str("_id")?.to_owned();
+        Ok(dead_letter(id, letter.get_str("queue")?.to_owned(), letter.get_binary_generic("body")?))
     };
     letters.iter().map(parked).collect()
 }
@@ -152,18 +194,20 @@ pub async fn parked(broker: &Broker) -> Vec<Parked> {
     let mut parked = Vec::new();
     for queue in broker.depths().await.into_keys().filter(|queue| queue.starts_with(DEAD)) {
         for message in broker.take_all(&queue).await {
-            parked.push(dead_letter(queue.clone(), &message.body));
+            let id = message.headers.get("dead_letter_id").cloned().unwrap_or_default();
+            parked.push(dead_letter(id, queue.clone(), &message.body));
         }
     }
     parked
 }
 
-fn dead_letter(queue: String, body: &[u8]) -> Parked {
+fn dead_letter(id: String, queue: String, body: &[u8]) -> Parked {
     let body = String::from_utf8_lossy(body).into_owned();
     let command: Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |field: &str| command[field].as_str().map(str::to_owned);
     let about = text("order_id").map(|order_id| Identity { order_id, fp: text("fp").unwrap_or_default() });
-    Parked { queue, about, body }
+    let generation = command["gen"].as_u64().unwrap_or_default();
+    Parked { id, queue, about, generation, body }
 }
 
 /// Takes all events out of a queue that got every one of them.

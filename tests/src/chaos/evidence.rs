@@ -68,6 +68,8 @@ pub struct Clients {
     pub attempts: BTreeMap<Identity, Attempt>,
     /// Orders whose cancelling was asked for.
     pub cancels: BTreeSet<String>,
+    /// Of these, the orders whose cancelling was answered 202.
+    pub cancels_accepted: BTreeSet<String>,
     /// Ends that the query service has shown, by order: `DONE`, or `UNDONE` for good.
     pub shown: BTreeMap<String, BTreeSet<String>>,
     /// Answers that break the contract on their own, such as a 202 with another order's id.
@@ -90,6 +92,8 @@ pub struct Instance {
 pub struct Calls {
     /// Effects of a do.
     pub done: u32,
+    /// Dos that were refused.
+    pub dos_refused: u32,
     /// Effects of an undo.
     pub undone: u32,
     /// Undos that were refused for good.
@@ -131,8 +135,12 @@ pub struct Stored {
     pub generation: u64,
     /// No further run.
     pub is_final: bool,
-    /// It was undone because its customer cancelled it.
-    pub cancelled: bool,
+    /// The step it stands at.
+    pub cur: usize,
+    /// Why its run was undone, in the fleet's word, such as `refused` or `attempts_exhausted`.
+    pub cause: Option<String>,
+    /// Its history says that a cancel came when it could not be honoured any more.
+    pub cancel_too_late: bool,
     /// It waits for a person.
     pub held: bool,
     /// It owes a publish.
@@ -144,10 +152,14 @@ pub struct Stored {
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Parked {
+    /// Its id: another arrival of the same dead letter has the same.
+    pub id: String,
     /// The queue it came by, such as `orders.dead.conflict`.
     pub queue: String,
     /// The order and the fingerprint in it, where it can be read.
     pub about: Option<Identity>,
+    /// The run in it, 0 where it cannot be read.
+    pub generation: u64,
     /// The body as text.
     pub body: String,
 }
@@ -163,6 +175,17 @@ pub struct Published {
     pub kind: String,
     /// The event's id.
     pub id: String,
+}
+
+/// What operators asked for by message while orders were under way.
+#[derive(Debug, Clone, Default)]
+pub struct Requests {
+    /// The highest run that was asked for, by order; it may have come or not.
+    pub runs: BTreeMap<String, u64>,
+    /// The highest run whose message was confirmed, by order: it must not vanish.
+    pub runs_confirmed: BTreeMap<String, u64>,
+    /// Holds that were to be released, by order.
+    pub releases: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Everything the checker needs.
@@ -188,6 +211,13 @@ pub struct Evidence {
     pub poison: BTreeSet<String>,
     /// Articles over which workers abort.
     pub crashing: BTreeSet<String>,
+    /// What operators asked for.
+    pub asked: Requests,
+    /// Processes of the fleet that ended although nobody had harmed them.
+    pub exits: Vec<String>,
+    /// Of a hundred executed orders that nobody refused or cancelled, so many have to be done at least: a fleet that undoes
+    /// everything keeps its promise, and is of no use. 0 where orders are meant to fail.
+    pub done_percent_min: usize,
 }
 
 impl Evidence {

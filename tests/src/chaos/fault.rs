@@ -85,6 +85,8 @@ pub enum Fault {
     BrokerRestart,
     /// The broker is killed and started again.
     BrokerKill,
+    /// The broker is stopped by SIGSTOP, and goes on later.
+    FreezeBroker,
     /// The broker blocks publishers.
     MemoryAlarm,
     /// The broker closes every connection.
@@ -95,6 +97,8 @@ pub enum Fault {
     StepDown,
     /// The primary is killed and started again.
     KillPrimary,
+    /// The primary is stopped by SIGSTOP, another is elected, and the first goes on.
+    FreezePrimary,
     /// Both secondaries are stopped: no majority.
     FreezeSecondaries,
     /// A hop is harmed.
@@ -164,11 +168,13 @@ impl Fault {
             Self::Zombie,
             Self::BrokerRestart,
             Self::BrokerKill,
+            Self::FreezeBroker,
             Self::MemoryAlarm,
             Self::CloseConnections,
             Self::DeleteBinding,
             Self::StepDown,
             Self::KillPrimary,
+            Self::FreezePrimary,
             Self::FreezeSecondaries,
             Self::Poison,
         ]);
@@ -184,7 +190,7 @@ impl Fault {
     fn hold_ms(self) -> std::ops::Range<u64> {
         match self {
             // Also longer than a lease, so that others take over meanwhile.
-            Self::Freeze(_) => 2_000..8_000,
+            Self::Freeze(_) | Self::FreezeBroker => 2_000..8_000,
             Self::Zombie => 6_000..9_000,
             Self::ClockStep => 4_000..8_000,
             Self::MemoryAlarm => 5_000..10_000,

@@ -192,7 +192,10 @@ impl Load {
         self.log.cancel(&posting.identity);
         let path = format!("/v1/orders/{}/cancel", posting.identity.order_id);
         let judge = |answer: &Answer| match answer.status {
-            200..300 => Then::Accepted,
+            200..300 => {
+                self.log.cancel_accepted(&posting.identity);
+                Then::Accepted
+            }
             503 => Then::Repeat,
             _ => Then::Refused,
         };

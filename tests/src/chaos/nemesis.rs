@@ -2,17 +2,21 @@
 
 mod broker;
 mod database;
+mod healing;
+mod locked;
 mod network;
 mod parts;
 mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::{
     sync::Semaphore,
@@ -20,11 +24,14 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use crate::chaos::{ClientLog, Fault, Hop, Load, Planned, Stage};
+use self::locked::Locked;
+use crate::chaos::{Fault, Hop, Load, Planned, Stage};
 
 const AT_ONCE: usize = 2;
-/// Longest time for a fault with all its healing, its wait for what it hits included.
-const FAULT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest time for a fault with all its healing, without its wait until nobody else harms the same thing.
+const FAULT_TIMEOUT: Duration = Duration::from_secs(180);
+/// An order that crashes workers does so until the delivery limits, and every start takes its time.
+const CRASHING_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A fault that was injected, or was to be.
 #[derive(Debug, Clone, Serialize)]
@@ -50,8 +57,6 @@ pub struct Injected {
 pub struct Nemesis {
     /// What is harmed.
     pub stage: Arc<Stage>,
-    /// Where the clients' troubles show.
-    pub log: Arc<ClientLog>,
     /// For orders that are faults themselves.
     pub load: Arc<Load>,
     /// Bodies put into a queue of orders that nobody can read.
@@ -85,15 +90,26 @@ impl Nemesis {
     }
 
     async fn inject_one(self: Arc<Self>, number: usize, planned: Planned) -> Injected {
+        let mut locked = Locked::of(&self.stage, planned.fault).await;
         let began = self.started.elapsed();
-        let nemesis = Arc::clone(&self);
-        // In a task of its own, so that a panic is only this fault's trouble.
-        let injecting = tokio::spawn(async move { timeout(FAULT_TIMEOUT, nemesis.inject(&planned)).await });
-        let outcome = match injecting.await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(anyhow::anyhow!("not over within {} s", FAULT_TIMEOUT.as_secs())),
-            Err(panic) => Err(panic.into()),
+        let limit = match planned.fault {
+            Fault::CrashingBody => CRASHING_TIMEOUT,
+            _ => FAULT_TIMEOUT,
         };
+        // A panic is only this fault's trouble.
+        let injecting = AssertUnwindSafe(timeout(limit, self.inject(&planned, &mut locked))).catch_unwind();
+        let mut outcome = match injecting.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(anyhow::anyhow!("not over within {} s", limit.as_secs())),
+            Err(panic) => Err(anyhow::anyhow!("panicked: {}", said(&*panic))),
+        };
+        if let Err(trouble) = outcome {
+            let healed = healing::heal(&self.stage, &planned, &mut locked).await;
+            outcome = Err(match healed {
+                Ok(()) => trouble,
+                Err(error) => trouble.context(format!("{error:#}")),
+            });
+        }
         let (evidence, trouble) = match outcome {
             Ok(evidence) => (Some(evidence), None),
             Err(error) => (None, Some(format!("{error:#}"))),
@@ -108,30 +124,32 @@ impl Nemesis {
         }
     }
 
-    /// Injects a fault, holds it and heals it. Without evidence it is an error.
-    async fn inject(&self, planned: &Planned) -> anyhow::Result<String> {
+    /// Injects a fault, holds it and heals it. Without evidence it is an error, and may not be healed.
+    async fn inject(&self, planned: &Planned, locked: &mut Locked<'_>) -> anyhow::Result<String> {
         let Planned { fault, hold, draw, .. } = *planned;
         let stage = &self.stage;
         match fault {
-            Fault::Kill(part) => parts::target(stage, part, draw).crash().await,
-            Fault::Freeze(part) => parts::target(stage, part, draw).freeze(hold, async { Ok(()) }).await,
+            Fault::Kill(part) => parts::ready(stage, part, draw).await?.crash().await,
+            Fault::Freeze(part) => {
+                parts::ready(stage, part, draw).await?.freeze(hold, async { Ok(()) }).await
+            }
             Fault::Zombie => parts::zombie(stage, draw, hold).await,
             Fault::ClockStep => parts::clock_step(stage, draw, hold).await,
             Fault::CrashingBody => parts::crashing_body(stage, &self.load).await,
-            Fault::BrokerRestart => broker::restart(stage).await,
-            Fault::BrokerKill => broker::kill(stage, hold).await,
-            Fault::MemoryAlarm => broker::memory_alarm(stage, hold).await,
-            Fault::CloseConnections => broker::close_connections(stage).await,
-            Fault::DeleteBinding => broker::delete_binding(stage, &self.log, hold).await,
+            Fault::BrokerRestart => broker::restart(stage, locked.broker()?).await,
+            Fault::BrokerKill => broker::kill(stage, locked.broker()?, hold).await,
+            Fault::FreezeBroker => broker::freeze(stage, locked.broker()?, hold).await,
+            Fault::MemoryAlarm => broker::memory_alarm(locked.broker()?, hold).await,
+            Fault::CloseConnections => broker::close_connections(stage, locked.broker()?).await,
+            Fault::DeleteBinding => broker::delete_binding(stage, hold).await,
             Fault::Poison => {
-                let bodies = broker::poison(stage, draw).await?;
-                let evidence = format!("{} bodies confirmed into orders.new.0", bodies.len());
-                self.poison.lock().unwrap_or_else(PoisonError::into_inner).extend(bodies);
-                Ok(evidence)
+                let mut note = |body| self.poison.lock().unwrap_or_else(PoisonError::into_inner).insert(body);
+                broker::poison(stage, draw, &mut note).await
             }
-            Fault::StepDown => database::step_down(stage).await,
-            Fault::KillPrimary => database::kill_primary(stage, hold).await,
-            Fault::FreezeSecondaries => database::freeze_secondaries(stage, hold).await,
+            Fault::StepDown => database::step_down(locked.database()?).await,
+            Fault::KillPrimary => database::kill_primary(locked.database()?, hold).await,
+            Fault::FreezePrimary => database::freeze_primary(locked.database()?, hold).await,
+            Fault::FreezeSecondaries => database::freeze_secondaries(locked.database()?, hold).await,
             Fault::Link(hop, harm) => network::harm(stage, hop, harm, draw, hold).await,
             Fault::Downstream(misbehaviour) => services::misbehave(stage, misbehaviour, draw, hold).await,
         }
@@ -154,6 +172,12 @@ impl Nemesis {
         self.stage.database.lock().await.until_whole().await.context("the replica set")?;
         self.stage.until_ready().await
     }
+}
+
+/// The message of a panic.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }
 
 /// How often each kind was planned and evidenced.

@@ -1,12 +1,22 @@
 //! What a run leaves behind: a verdict with everything needed to judge it, as text and as JSON.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command, thread, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+};
 
 use anyhow::Context as _;
-use mongodb::bson::doc;
+use mongodb::{Database, bson::doc};
 use serde::Serialize;
 
-use crate::chaos::{Class, Fault, Injected, Options, Stage, Tally, Verdict, nemesis::by_kind};
+use crate::chaos::{Class, Fault, Injected, Options, Stage, Tally, Verdict, nemesis::by_kind, run::Found};
 
 const VIOLATIONS_SHOWN: usize = 30;
 
@@ -18,12 +28,13 @@ pub enum Outcome {
     Passed,
     /// A promise was broken.
     Violated,
-    /// No promise was seen broken, but the run proves nothing: a planned kind of fault without evidence, or too few orders.
+    /// No promise was seen broken, but the run proves nothing: a planned fault without evidence, too few faults or orders, or
+    /// the harness itself failed.
     Invalid,
 }
 
 /// Machine and versions.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Surroundings {
     machine: String,
     rabbitmq: String,
@@ -43,18 +54,20 @@ pub struct Report {
     pub seed: u64,
     /// How long orders were posted.
     pub load_s: f64,
-    /// From the healing of the last fault until everything had ended.
+    /// From the healing of the last fault, or the last order if that was later, until everything had ended.
     pub drain_s: Option<f64>,
     /// What was still open when the drain was given up.
     pub not_drained: Option<String>,
-    /// The checker's word.
-    pub verdict: Verdict,
+    /// The checker's word; none where the harness failed before.
+    pub verdict: Option<Verdict>,
+    /// Orders that operators had run again.
+    pub runs_asked: usize,
+    /// Holds that operators released.
+    pub releases_asked: usize,
     /// The clients' requests.
     pub requests: Tally,
     /// Faults by kind: planned, and with evidence.
     pub kinds: BTreeMap<String, (usize, usize)>,
-    /// Processes that ended without being killed.
-    pub unplanned_exits: Vec<String>,
     /// Machine and versions.
     pub surroundings: Surroundings,
     /// Every fault.
@@ -64,7 +77,9 @@ pub struct Report {
 impl Surroundings {
     pub(super) async fn look(stage: &Stage) -> Self {
         let rabbitmq = stage.broker.lock().await.rabbitmqctl(&["version"]).await;
-        let build_info = stage.mongodb().run_command(doc! { "buildInfo": 1 }).await.ok();
+        let build_info =
+            |database: Database| async move { Ok(database.run_command(doc! { "buildInfo": 1 }).await?) };
+        let build_info = stage.witness.ask(build_info).await.ok();
         let mongodb = build_info.and_then(|info| Some(info.get_str("version").ok()?.to_owned()));
         let processors = thread::available_parallelism().map_or(0, usize::from);
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -86,45 +101,34 @@ impl Surroundings {
 }
 
 impl Report {
-    #[expect(clippy::too_many_arguments, reason = "a report brings together what a run has")]
-    pub(super) fn new(
-        options: &Options,
-        surroundings: Surroundings,
-        loaded: Duration,
-        requests: Tally,
-        verdict: Verdict,
-        faults: Vec<Injected>,
-        drained: Result<Duration, String>,
-        unplanned_exits: Vec<String>,
-    ) -> Self {
-        let kinds = by_kind(&faults);
-        let without = kinds.iter().filter(|(_, (_, evidenced))| *evidenced == 0);
-        let mut invalid: Vec<_> = without.map(|(kind, _)| format!("no evidence of: {kind}")).collect();
-        if faults.len() < options.plan.len() {
-            invalid.push(format!("{} of {} faults were injected", faults.len(), options.plan.len()));
-        }
-        let accepted = verdict.counts.accepted;
-        if accepted < options.orders_min {
-            invalid.push(format!("{accepted} accepted orders, fewer than {}", options.orders_min));
-        }
+    pub(super) fn new(options: &Options, found: Found) -> Self {
+        let invalid = invalid(options, &found);
+        let broken = found.verdict.as_ref().is_some_and(|verdict| !verdict.is_clean());
+        let late = matches!(found.drained, Some(Err(_)));
         let outcome = match () {
-            () if !verdict.is_clean() || drained.is_err() => Outcome::Violated,
+            () if broken || late => Outcome::Violated,
             () if !invalid.is_empty() => Outcome::Invalid,
             () => Outcome::Passed,
+        };
+        let (drain_s, not_drained) = match found.drained {
+            Some(Ok(took)) => (Some(took.as_secs_f64()), None),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
         };
         Self {
             outcome,
             invalid,
             seed: options.seed,
-            load_s: loaded.as_secs_f64(),
-            drain_s: drained.as_ref().ok().map(Duration::as_secs_f64),
-            not_drained: drained.err(),
-            verdict,
-            requests,
-            kinds,
-            unplanned_exits,
-            surroundings,
-            faults,
+            load_s: found.loaded.as_secs_f64(),
+            drain_s,
+            not_drained,
+            verdict: found.verdict,
+            runs_asked: found.asked.runs.len(),
+            releases_asked: found.asked.releases.values().map(BTreeSet::len).sum(),
+            requests: found.requests,
+            kinds: by_kind(&found.faults),
+            surroundings: found.surroundings.unwrap_or_default(),
+            faults: found.faults,
         }
     }
 
@@ -144,19 +148,22 @@ impl Report {
         let mut row = |name: &str, value: String| {
             let _ = writeln!(text, "{name:<14}{value}");
         };
-        let (counts, verdict) = (&self.verdict.counts, &self.verdict);
         row("outcome", format!("{:?}", self.outcome).to_lowercase());
-        row("attempted", counts.attempted.to_string());
-        row("accepted", counts.accepted.to_string());
-        row("  done", counts.done.to_string());
-        row("  undone", counts.undone.to_string());
-        row("  held", counts.held.to_string());
-        row("  conflict", counts.conflict.to_string());
-        row("recovered", counts.recovered.to_string());
-        row("lost", verdict.of(Class::Lost).to_string());
-        row("duplicated", verdict.of(Class::Duplicated).to_string());
-        row("half-done", verdict.of(Class::HalfDone).to_string());
-        row("unexpected", verdict.of(Class::Unexpected).to_string());
+        if let Some(verdict) = &self.verdict {
+            let counts = &verdict.counts;
+            row("attempted", counts.attempted.to_string());
+            row("accepted", counts.accepted.to_string());
+            row("  done", counts.done.to_string());
+            row("  undone", counts.undone.to_string());
+            row("  held", counts.held.to_string());
+            row("  conflict", counts.conflict.to_string());
+            row("recovered", counts.recovered.to_string());
+            row("lost", verdict.of(Class::Lost).to_string());
+            row("duplicated", verdict.of(Class::Duplicated).to_string());
+            row("half-done", verdict.of(Class::HalfDone).to_string());
+            row("unexpected", verdict.of(Class::Unexpected).to_string());
+        }
+        row("asked for", format!("{} further runs, {} releases", self.runs_asked, self.releases_asked));
         let evidenced = self.faults.iter().filter(|fault| fault.evidence.is_some()).count();
         row("faults", format!("{} planned, {evidenced} with evidence", self.faults.len()));
         if !cfg!(debug_assertions) {
@@ -165,7 +172,8 @@ impl Report {
         }
         match (self.drain_s, &self.not_drained) {
             (Some(seconds), _) => row("drained in", format!("{seconds:.1} s")),
-            (None, why) => row("not drained", why.clone().unwrap_or_default()),
+            (None, Some(why)) => row("not drained", why.clone()),
+            (None, None) => {}
         }
         let Tally { requests, accepted, unavailable, unanswered, others } = self.requests;
         row(
@@ -194,12 +202,33 @@ impl Report {
             }
         };
         list("invalid, because", self.invalid.clone());
-        list("processes that ended by themselves", self.unplanned_exits.clone());
-        let violations = self.verdict.violations.iter().take(VIOLATIONS_SHOWN);
+        let violations = self.verdict.iter().flat_map(|verdict| &verdict.violations).take(VIOLATIONS_SHOWN);
         let shown = violations.map(|it| format!("{:?}: {}: {}: {}", it.class, it.rule, it.about, it.found));
         list("broken promises", shown.collect());
         text
     }
+}
+
+/// Why a run proves nothing, where it does not.
+fn invalid(options: &Options, found: &Found) -> Vec<String> {
+    let mut invalid: Vec<_> =
+        found.failure.iter().map(|failure| format!("the harness failed: {failure}")).collect();
+    let without = found.faults.iter().filter(|fault| fault.evidence.is_none());
+    invalid.extend(without.map(|Injected { number, fault, trouble, .. }| {
+        format!("no evidence of #{number} {fault}: {}", trouble.as_deref().unwrap_or("?"))
+    }));
+    if found.faults.len() < options.plan.len() {
+        invalid.push(format!("{} of {} faults were injected", found.faults.len(), options.plan.len()));
+    }
+    let evidenced = found.faults.iter().filter(|fault| fault.evidence.is_some()).count();
+    if evidenced < options.faults_min {
+        invalid.push(format!("{evidenced} faults with evidence, fewer than {}", options.faults_min));
+    }
+    let accepted = found.verdict.as_ref().map_or(0, |verdict| verdict.counts.accepted);
+    if accepted < options.orders_min {
+        invalid.push(format!("{accepted} accepted orders, fewer than {}", options.orders_min));
+    }
+    invalid
 }
 
 /// Writes one JSON line for each item.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,14 +12,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::{
     task::JoinSet,
     time::{interval, sleep},
 };
 
 use crate::chaos::{
-    ClientLog, Evidence, Injected, Load, Nemesis, Planned, Report, Stage,
+    ClientLog, Evidence, Injected, Load, Nemesis, Operator, Planned, Report, Requests, Stage, Tally, Verdict,
     bodies::CRASHING,
     collect, drain, judge,
     report::{Surroundings, json_lines},
@@ -27,6 +28,9 @@ use crate::chaos::{
 
 /// Looked at twice with this between: what is undone must stay so.
 const PAUSE: Duration = Duration::from_secs(6);
+/// See [`Evidence::done_percent_min`].
+const DONE_PERCENT_MIN: usize = 80;
+const LEFT_BY_A_RUN: [&str; 3] = ["rabbitmq", "clients.jsonl", "report.json"];
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// What a run is told.
@@ -40,29 +44,62 @@ pub struct Options {
     pub seed: u64,
     /// The faults.
     pub plan: Vec<Planned>,
-    /// Longest drain after the last fault.
+    /// Longest drain after the last fault is healed and the last order is posted.
     pub drain_max: Duration,
     /// With fewer accepted orders a run says nothing.
     pub orders_min: usize,
+    /// With fewer faults, each with evidence, a run says nothing.
+    pub faults_min: usize,
     /// Another worker than that of this build.
     pub worker: Option<PathBuf>,
     /// Folder of the report; what an earlier run left there is removed.
     pub report: PathBuf,
 }
 
-/// Runs it; `say` gets a line of progress now and then.
+/// What a run has brought so far. The report is written from it, also where the harness has failed on the way.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) surroundings: Option<Surroundings>,
+    pub(super) loaded: Duration,
+    pub(super) requests: Tally,
+    pub(super) faults: Vec<Injected>,
+    pub(super) drained: Option<Result<Duration, String>>,
+    pub(super) asked: Requests,
+    pub(super) verdict: Option<Verdict>,
+    /// Why the harness failed.
+    pub(super) failure: Option<String>,
+}
+
+/// Runs it; `say` gets a line of progress now and then. The report says so where the harness itself has failed.
 ///
 /// # Errors
-/// When the harness itself fails: such a run is neither passed nor failed, but red.
+/// When there is no place for the report.
 pub async fn run(options: Options, say: impl Fn(String) + Send + Sync + 'static) -> anyhow::Result<Report> {
-    let say = Arc::new(say);
     prepare(&options.report)?;
+    let mut found = Found::default();
+    let running = AssertUnwindSafe(course(&options, Arc::new(say), &mut found)).catch_unwind();
+    found.failure = match running.await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_) => Some("it panicked, see its standard error".to_owned()),
+    };
+    let report = Report::new(&options, found);
+    json_lines(&options.report.join("faults.jsonl"), &report.faults)?;
+    report.write(&options.report)?;
+    Ok(report)
+}
+
+async fn course(
+    options: &Options,
+    say: Arc<impl Fn(String) + Send + Sync + 'static>,
+    found: &mut Found,
+) -> anyhow::Result<()> {
     say(format!("starting the fleet in {}", options.report.display()));
     let stage = Arc::new(
         Stage::start(&options.report, options.worker.as_deref()).await.context("the fleet does not start")?,
     );
     let log = Arc::new(ClientLog::new(Some(&options.report.join("clients.jsonl")))?);
-    let surroundings = Surroundings::look(&stage).await;
+    found.surroundings = Some(Surroundings::look(&stage).await);
     say(format!("{} faults planned, {} orders a second", options.plan.len(), options.rate));
 
     let mut background = JoinSet::new();
@@ -78,47 +115,51 @@ pub async fn run(options: Options, say: impl Fn(String) + Send + Sync + 'static)
         crashing: AtomicU64::new(0),
     });
     let started = Instant::now();
-    let (stop, nemesis) = (Arc::new(AtomicBool::new(false)), nemesis(&stage, &log, &load, started));
+    let (stop, nemesis) = (Arc::new(AtomicBool::new(false)), nemesis(&stage, &load, started));
+    let operator = Arc::new(Operator::default());
     background.spawn(Arc::clone(&load).read());
+    let operating = background.spawn(Arc::clone(&operator).run(Arc::clone(&stage)));
     let progress = background.spawn(progress(Arc::clone(&log), Arc::clone(&say), started));
     let posting = tokio::spawn(load.run(Arc::clone(&stop)));
 
-    let faults = Arc::clone(&nemesis).run(options.plan.clone(), |fault| say(line(fault))).await;
+    found.faults = Arc::clone(&nemesis).run(options.plan.clone(), |fault| say(line(fault))).await;
     sleep(options.duration.saturating_sub(started.elapsed())).await;
     stop.store(true, Ordering::Relaxed);
-    let loaded = started.elapsed();
-    nemesis.heal().await.context("cannot heal")?;
+    operating.abort();
+    found.loaded = started.elapsed();
+    // The drain begins here: nothing is harmed any more, and nothing new is put in. All else is part of it.
     let healed = Instant::now();
+    nemesis.heal().await.context("cannot heal")?;
     posting.await.context("the load")?;
     progress.abort();
     say(format!("{} orders accepted; draining", log.accepted_count()));
-    let spent = healed.elapsed();
-    let limit = options.drain_max.saturating_sub(spent);
-    let drained = drain::until_drained(&stage, &log, limit, &*say).await;
-    let drained = drained.map(|took| spent + took).map_err(|error| format!("{error:#}"));
+    let drained = drain::until_drained(&stage, &log, healed, options.drain_max, &*say).await;
     say(format!("drained: {drained:?}; gathering evidence"));
+    found.drained = Some(drained);
+    found.requests = log.tally();
+    found.asked = operator.asked();
 
-    let tally = log.tally();
-    let evidence = gather(&stage, &log, &nemesis).await?;
+    let mut evidence = gather(&stage, &log, &nemesis, found.asked.clone()).await?;
     background.shutdown().await;
-    let exits = exits.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let report = Report::new(&options, surroundings, loaded, tally, judge(&evidence), faults, drained, exits);
-    json_lines(&options.report.join("faults.jsonl"), &report.faults)?;
-    report.write(&options.report)?;
-    Ok(report)
+    evidence.exits.extend(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+    found.verdict = Some(judge(&evidence));
+    Ok(())
 }
 
-/// An empty folder. Only what looks like an earlier run is removed.
+/// An empty folder: logs of another run would be taken for those of this one. Only what looks like an earlier run is removed.
 fn prepare(folder: &Path) -> anyhow::Result<()> {
-    if folder.join("rabbitmq").is_dir() && folder.join("mongodb").is_dir() {
+    if LEFT_BY_A_RUN.iter().any(|name| folder.join(name).exists()) {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let is_empty = fs::read_dir(folder).context("the folder of the report")?.next().is_none();
+    anyhow::ensure!(is_empty, "{} is neither empty nor an earlier run", folder.display());
+    Ok(())
 }
 
-fn nemesis(stage: &Arc<Stage>, log: &Arc<ClientLog>, load: &Arc<Load>, started: Instant) -> Arc<Nemesis> {
-    let (stage, log, load) = (Arc::clone(stage), Arc::clone(log), Arc::clone(load));
-    Arc::new(Nemesis { stage, log, load, poison: Mutex::default(), started })
+fn nemesis(stage: &Arc<Stage>, load: &Arc<Load>, started: Instant) -> Arc<Nemesis> {
+    let (stage, load) = (Arc::clone(stage), Arc::clone(load));
+    Arc::new(Nemesis { stage, load, poison: Mutex::default(), started })
 }
 
 /// Starts processes again that end; returns where it notes those that nobody killed.
@@ -156,21 +197,29 @@ fn line(fault: &Injected) -> String {
     format!("{:>7.1} s  #{} {}: {outcome}", fault.healed_s, fault.number, fault.fault)
 }
 
-async fn gather(stage: &Stage, log: &ClientLog, nemesis: &Nemesis) -> anyhow::Result<Evidence> {
+async fn gather(
+    stage: &Stage,
+    log: &ClientLog,
+    nemesis: &Nemesis,
+    asked: Requests,
+) -> anyhow::Result<Evidence> {
     let ledgers = collect::ledgers(&stage.sandbox).await;
     sleep(PAUSE).await;
-    stage.stop_workers().await?;
-    let broker = stage.control().await?;
+    let exits = stage.stop_workers().await?;
+    let (broker, witness) = (stage.control().await?, &stage.witness);
     Ok(Evidence {
         clients: log.finish()?,
         ledgers,
         ledgers_later: collect::ledgers(&stage.sandbox).await,
         holdings: collect::holdings(&stage.sandbox).await?,
-        stored: collect::stored(stage.mongodb()).await?,
+        stored: witness.ask(|database| async move { collect::stored(&database).await }).await?,
         left_in_queues: broker.depths().await,
-        parked: collect::dead_letters(stage.mongodb()).await?,
+        parked: witness.ask(|database| async move { collect::dead_letters(&database).await }).await?,
         events: collect::events(&broker, EVENTS).await,
         poison: nemesis.poison.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         crashing: [CRASHING.to_owned()].into(),
+        asked,
+        exits,
+        done_percent_min: DONE_PERCENT_MIN,
     })
 }

@@ -4,7 +4,7 @@
 mod parts;
 mod settings;
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     Broker, Member, Sandbox,
     chaos::{
-        Links, Shop,
+        Links, Shop, Witness,
         bodies::{NOT_BOOKED, NOT_SHIPPED},
         links::Route,
         stage::parts::Start,
@@ -33,11 +33,15 @@ const PRODUCERS: usize = 2;
 const DATABASE: &str = "chaos";
 /// Gets every domain event from before the first order on.
 pub(super) const EVENTS: &str = "chaos.events";
+const LONG_WAITS: &str = r"^orders\.wait\.(30s|2m|10m|1h)$";
+const LONG_WAIT_MS: u32 = 8_000;
 const SHOPS: [(&str, &str); 3] = [("acme", "eu1"), ("bolt", "eu1"), ("crate", "us1")];
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long whatever steers the run waits for an answer, on a busy machine too.
 const CONTROL_WITHIN: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// Of one answer: a process that is stopped gives none.
+const READY_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a service promises to take at most from SIGTERM to its exit, and some seconds for a busy machine.
 const STOP_GRACE: Duration = Duration::from_secs(25);
@@ -61,11 +65,12 @@ pub struct Stage {
     pub links: Links,
     /// Who orders.
     pub shops: Vec<Shop>,
+    /// The database as it is, whatever lies between it and the fleet.
+    pub witness: Witness,
     /// HTTP client of the shops.
     pub clients: reqwest::Client,
     http: reqwest::Client,
     amqp_url: String,
-    mongodb: mongodb::Database,
     _sandbox: Member,
 }
 
@@ -105,14 +110,19 @@ impl Stage {
         let config = folder.join("orderfleet.toml");
         let downstream = links.listen("worker-downstream");
         fs::write(&config, settings::text(DATABASE, &database.uri(), downstream, &keys_file))?;
-        let start =
-            Start { folder, config: &config, links: &links, ports: &mut ports, worker, admins: Vec::new() };
+        let start = Start {
+            folder,
+            config: &config,
+            links: &links,
+            ports: &mut ports,
+            worker,
+            crashing: Arc::default(),
+        };
         let parts = start.parts(&listens)?;
-        let client = mongodb::Client::with_uri_str(database.uri()).await.context("MongoDB")?;
         let stage = Self {
             parts,
             amqp_url: broker.amqp_url(),
-            mongodb: client.database(DATABASE),
+            witness: Witness::new(database.ports(), DATABASE).await?,
             broker: Mutex::new(broker),
             database: Mutex::new(database),
             sandbox: Sandbox { http: http.clone(), url: sandbox_url },
@@ -126,7 +136,17 @@ impl Stage {
         stage.until_ready().await?;
         stage.misbehave(&[]).await?;
         stage.control().await?.keep(EVENTS, "orders.events", "#").await;
+        stage.shorten_long_waits().await.context("the policy of short waits")?;
         Ok(stage)
+    }
+
+    /// An order that meets several faults would wait for minutes, and so would the end of the run. Of a queue's own time to live
+    /// and that of a policy, the shorter counts.
+    async fn shorten_long_waits(&self) -> anyhow::Result<()> {
+        let definition = json!({ "message-ttl": LONG_WAIT_MS }).to_string();
+        let policy = ["set_policy", "short-waits", LONG_WAITS, &definition, "--apply-to", "queues"];
+        self.broker.lock().await.rabbitmqctl(&policy).await?;
+        Ok(())
     }
 
     /// Where clients find the producers: through a proxy each.
@@ -152,12 +172,6 @@ impl Stage {
         }
     }
 
-    /// The fleet's database.
-    #[must_use]
-    pub fn mongodb(&self) -> &mongodb::Database {
-        &self.mongodb
-    }
-
     /// Sets the rules by which the services misbehave: those of the whole run, then these. Returns nothing of the earlier
     /// ones.
     ///
@@ -175,17 +189,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Stops the workers in order and for good.
+    /// Stops the workers in order and for good; returns those that did not end as they should.
     ///
     /// # Errors
-    /// When one does not end with exit code 0 in its time.
-    pub async fn stop_workers(&self) -> anyhow::Result<()> {
+    /// When the operating system cannot say how one ended.
+    pub async fn stop_workers(&self) -> anyhow::Result<Vec<String>> {
         let stop = async |worker: &Supervised| {
             let code = worker.stop(STOP_GRACE).await?;
-            anyhow::ensure!(code == Some(0), "{} ended with {code:?} at SIGTERM", worker.name());
-            Ok(())
+            anyhow::Ok((code != Some(0)).then(|| format!("{} ended with {code:?} at SIGTERM", worker.name())))
         };
-        try_join_all(self.parts.workers.iter().map(stop)).await.map(drop)
+        let ends = try_join_all(self.parts.workers.iter().map(stop)).await?;
+        Ok(ends.into_iter().flatten().collect())
     }
 
     /// Waits until every process says that it is ready.
@@ -193,21 +207,33 @@ impl Stage {
     /// # Errors
     /// When one is not in time; the error holds what it says.
     pub async fn until_ready(&self) -> anyhow::Result<()> {
+        try_join_all(self.parts.all().map(|part| self.until_one_is_ready(part))).await.map(drop)
+    }
+
+    /// As [`Stage::until_ready`], for one process.
+    ///
+    /// # Errors
+    /// When it is not in time; the error holds what it says.
+    pub async fn until_one_is_ready(&self, part: &Supervised) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
-        for admin in &self.parts.admins {
-            let url = format!("http://{admin}/readyz");
-            loop {
-                let answer = self.http.get(&url).send().await;
-                let said = match answer {
-                    Ok(answer) if answer.status().is_success() => break,
-                    Ok(answer) => answer.text().await.unwrap_or_default(),
-                    Err(error) => error.to_string(),
-                };
-                anyhow::ensure!(Instant::now() < deadline, "{url}: {said}");
-                sleep(LOOK_EVERY).await;
-            }
+        let url = format!("http://{}/readyz", part.admin());
+        loop {
+            let said = match self.http.get(&url).timeout(READY_ANSWER_WITHIN).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            anyhow::ensure!(Instant::now() < deadline, "{} is not ready: {said}", part.name());
+            sleep(LOOK_EVERY).await;
         }
-        Ok(())
+    }
+
+    /// The sum of a process's metrics whose line begins with `name` and holds `label`; `None` while it does not answer.
+    pub async fn metric(&self, part: &Supervised, name: &str, label: &str) -> Option<f64> {
+        let url = format!("http://{}/metrics", part.admin());
+        let answer = self.http.get(url).timeout(READY_ANSWER_WITHIN).send().await.ok()?.text().await.ok()?;
+        let lines = answer.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        Some(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 }
 

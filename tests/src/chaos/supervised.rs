@@ -2,15 +2,22 @@
 
 use std::{
     ffi::OsStr,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context as _;
 use orderfleet_native::{Launch, Process, Signal};
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep},
+};
 
 use crate::{member, proc};
 
@@ -19,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ABORTED: i32 = 134;
 /// Between an end and the next start, as most supervisors wait.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
+/// For a start on a busy machine.
+const ALIVE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A supervised process. Dropping it kills the process.
 #[derive(Debug)]
@@ -29,7 +38,12 @@ pub struct Supervised {
     log: PathBuf,
     /// An argument that no other process has, by which its process is found.
     mark: String,
+    admin: SocketAddr,
+    /// How many orders are under way over which it is to abort.
+    may_abort: Arc<AtomicU32>,
     aborts: AtomicU32,
+    /// Its next end is the work of a fault.
+    harmed: AtomicBool,
     /// `None` once it was stopped for good.
     process: Mutex<Option<Process>>,
 }
@@ -40,15 +54,17 @@ pub(super) struct Service<'a> {
     pub(super) program: PathBuf,
     pub(super) config: &'a Path,
     pub(super) sets: &'a [String],
-    /// One more setting, which no other process has.
+    /// One more setting, which no other process has: where its admin port is.
     pub(super) mark: String,
+    pub(super) admin: SocketAddr,
     pub(super) variables: &'a [(&'a str, &'a OsStr)],
+    pub(super) may_abort: Arc<AtomicU32>,
 }
 
 impl Supervised {
     /// Starts a service with its output in `<folder>/<name>.log`.
     pub(super) fn start(folder: &Path, service: Service<'_>) -> anyhow::Result<Self> {
-        let Service { name, program, config, sets, mark, variables } = service;
+        let Service { name, program, config, sets, mark, admin, variables, may_abort } = service;
         let mut command = member::command_of(&program);
         command.envs(variables.iter().copied());
         command.arg("--config").arg(config);
@@ -57,8 +73,8 @@ impl Supervised {
         }
         let log = folder.join(format!("{name}.log"));
         let process = Mutex::new(Some(launch(name, &command, &log)?));
-        let aborts = AtomicU32::new(0);
-        Ok(Self { name: name.to_owned(), program, command, log, mark, aborts, process })
+        let (name, aborts, harmed) = (name.to_owned(), AtomicU32::new(0), AtomicBool::new(false));
+        Ok(Self { name, program, command, log, mark, admin, may_abort, aborts, harmed, process })
     }
 
     /// Its name, such as `worker-1`.
@@ -66,41 +82,49 @@ impl Supervised {
         &self.name
     }
 
-    /// How often it has aborted so far.
+    /// Where its admin port is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// How often it has aborted while it was to.
     pub fn aborts(&self) -> u32 {
         self.aborts.load(Ordering::Relaxed)
     }
 
-    /// Starts it again whenever it has ended without being asked to, and tells `unplanned` how it ended; aborts are only
-    /// counted. Runs until it is dropped.
+    /// Starts it again whenever it has ended, and tells `unplanned` of each end that no fault explains. Runs until it is
+    /// dropped.
     pub async fn supervise(&self, unplanned: impl Fn(String)) {
         loop {
             sleep(LOOK_EVERY).await;
             let mut slot = self.process.lock().await;
             let Some(process) = slot.as_mut() else { continue };
-            if let Ok(Some(status)) = process.exited() {
-                match status.code() {
-                    Some(ABORTED) => drop(self.aborts.fetch_add(1, Ordering::Relaxed)),
-                    _ => unplanned(format!("{} ended by itself: {status}", self.name)),
-                }
-                sleep(RESTART_AFTER).await;
-                match launch(&self.name, &self.command, &self.log) {
-                    Ok(started) => *process = started,
-                    Err(error) => unplanned(format!("{} does not start: {error:#}", self.name)),
-                }
+            let Ok(Some(status)) = process.exited() else { continue };
+            let harmed = self.harmed.swap(false, Ordering::Relaxed);
+            if status.code() == Some(ABORTED) && self.may_abort.load(Ordering::Relaxed) > 0 {
+                self.aborts.fetch_add(1, Ordering::Relaxed);
+            } else if !harmed {
+                unplanned(format!("{} ended by itself: {status}", self.name));
+            }
+            sleep(RESTART_AFTER).await;
+            match launch(&self.name, &self.command, &self.log) {
+                Ok(started) => *process = started,
+                Err(error) => unplanned(format!("{} does not start: {error:#}", self.name)),
             }
         }
     }
 
     /// SIGKILL, and a new start. Returns the evidence: two process ids and the status of the first.
     pub async fn crash(&self) -> anyhow::Result<String> {
-        let mut slot = self.process.lock().await;
+        let (mut slot, before) = self.alive().await?;
         let process = slot.as_mut().context("it was stopped")?;
-        let before = self.pid()?;
+        self.harmed.store(true, Ordering::Relaxed);
         let status = process.kill().await?;
         sleep(RESTART_AFTER).await;
         *process = launch(&self.name, &self.command, &self.log)?;
-        let after = self.until_pid().await?;
+        self.harmed.store(false, Ordering::Relaxed);
+        drop(slot);
+        let after = self.alive().await?.1;
         anyhow::ensure!(after != before, "the process id is still {before}");
         Ok(format!("{}: pid {before}, {status}, then pid {after}", self.name))
     }
@@ -111,9 +135,8 @@ impl Supervised {
         time: Duration,
         meanwhile: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<String> {
-        let mut slot = self.process.lock().await;
+        let (mut slot, pid) = self.alive().await?;
         let process = slot.as_mut().context("it was stopped")?;
-        let pid = self.pid()?;
         process.signal(Signal::Stop);
         let done = async {
             proc::until_state(pid, 'T').await?;
@@ -127,25 +150,34 @@ impl Supervised {
         Ok(format!("{}: pid {pid} was in state T for {time:?}", self.name))
     }
 
+    /// SIGCONT, in case it is stopped.
+    pub async fn wake(&self) {
+        if let Some(process) = self.process.lock().await.as_mut() {
+            process.signal(Signal::Continue);
+        }
+    }
+
     /// SIGTERM and no further start; SIGKILL if it takes longer than `grace`. Returns the exit code.
     pub async fn stop(&self, grace: Duration) -> anyhow::Result<Option<i32>> {
         let Some(mut process) = self.process.lock().await.take() else { return Ok(None) };
         Ok(process.stop(grace).await?.code())
     }
 
-    fn pid(&self) -> anyhow::Result<u32> {
-        let pids = proc::pids(&self.program, &self.mark)?;
-        pids.first().copied().with_context(|| format!("{} does not run", self.name))
-    }
-
-    async fn until_pid(&self) -> anyhow::Result<u32> {
-        for _ in 0..100 {
-            if let Ok(pid) = self.pid() {
-                return Ok(pid);
+    /// Waits until it runs, with nobody else doing something to it; returns its process id too.
+    async fn alive(&self) -> anyhow::Result<(MutexGuard<'_, Option<Process>>, u32)> {
+        let deadline = Instant::now() + ALIVE_WITHIN;
+        loop {
+            let mut slot = self.process.lock().await;
+            let process = slot.as_mut().context("it was stopped")?;
+            let runs = process.exited()?.is_none();
+            let pids = proc::pids(&self.program, &self.mark)?;
+            match pids.first() {
+                Some(pid) if runs => return Ok((slot, *pid)),
+                _ => drop(slot),
             }
-            sleep(Duration::from_millis(20)).await;
+            anyhow::ensure!(Instant::now() < deadline, "{} does not run", self.name);
+            sleep(LOOK_EVERY).await;
         }
-        self.pid()
     }
 }
 

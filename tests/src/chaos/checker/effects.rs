@@ -1,6 +1,9 @@
 //! What the services did: each step once, all or nothing, and no unit or penny more or less.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use rust_decimal::Decimal;
 
@@ -54,36 +57,46 @@ fn all_or_nothing(evidence: &Evidence, violations: &mut Vec<Violation>) {
     };
     for (id, stored) in &evidence.stored {
         for generation in 1..=stored.generation {
-            let wanted = match wanted_net(stored, generation) {
-                Some(wanted) => wanted,
-                None => continue,
-            };
-            let wrong: Vec<_> = SERVICES
-                .iter()
-                .filter(|step| calls(id, generation, step).net() != wanted)
-                .map(|step| format!("{step} {}", calls(id, generation, step).net()))
+            let net = |step: &str| calls(id, generation, step).net();
+            let wrong: Vec<_> = (0..)
+                .zip(SERVICES)
+                .filter(|(index, step)| !allowed_net(stored, generation, *index).contains(&net(step)))
+                .map(|(_, step)| format!("{step} {}", net(step)))
                 .collect();
             if !wrong.is_empty() {
-                let rule = if wanted == 1 {
-                    "a done order has one effect at every step"
-                } else {
-                    "an undone run has no net effect"
-                };
-                let found = format!("{} in run {generation}: {}", stored.phase, wrong.join(", "));
-                violations.found(Class::HalfDone, rule, id, found);
+                let found = format!(
+                    "{} at step {} in run {generation} of {}: {}",
+                    stored.phase,
+                    stored.cur,
+                    stored.generation,
+                    wrong.join(", ")
+                );
+                violations.found(Class::HalfDone, rule(stored, generation), id, found);
             }
         }
     }
 }
 
-/// What each step of a run must come to; `None` where it may be either.
-fn wanted_net(stored: &Stored, generation: u64) -> Option<i64> {
+/// What a step of a run may come to.
+fn allowed_net(stored: &Stored, generation: u64, step: usize) -> RangeInclusive<i64> {
     match stored.phase.as_str() {
-        _ if generation < stored.generation => Some(0),
-        _ if stored.held => None,
-        "DONE" => Some(1),
-        "UNDONE" => Some(0),
-        _ => None,
+        _ if generation < stored.generation => 0..=0,
+        // In both phases, what is below the step it stands at is done and what is above is not, or has been undone.
+        _ if stored.held && step < stored.cur => 1..=1,
+        _ if stored.held && step > stored.cur => 0..=0,
+        "DONE" if !stored.held => 1..=1,
+        "UNDONE" if !stored.held => 0..=0,
+        _ => 0..=1,
+    }
+}
+
+fn rule(stored: &Stored, generation: u64) -> &'static str {
+    match stored.phase.as_str() {
+        _ if generation < stored.generation => "a run that was followed by another has no net effect",
+        _ if stored.held => "a held order's effects are what its document says",
+        "DONE" => "a done order has one effect at every step",
+        "UNDONE" => "an undone run has no net effect",
+        _ => "a step has one effect or none",
     }
 }
 

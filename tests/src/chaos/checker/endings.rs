@@ -112,10 +112,6 @@ fn stored_orders(evidence: &Evidence, violations: &mut Vec<Violation>) {
         if stored.owes {
             violations.found(Class::Lost, "no publish stays owed", id, &stored.phase);
         }
-        if stored.cancelled && !evidence.clients.cancels.contains(id) {
-            let rule = "only what a customer cancels is cancelled";
-            violations.found(Class::Unexpected, rule, id, "nobody asked for it");
-        }
         let refused = evidence.ledgers_later.iter().any(|(instance, calls)| {
             instance.order_id == *id && instance.generation == stored.generation && calls.undos_refused > 0
         });

@@ -1,6 +1,10 @@
 //! What the fleet said about its orders: events and dead letters, and nothing left over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use super::{
     Violation,
@@ -8,7 +12,7 @@ use super::{
 };
 use crate::{
     SERVICES,
-    chaos::{Evidence, Parked, Stored},
+    chaos::{Evidence, Identity, Parked, Stored},
 };
 
 const COMPLETED: &str = "order.completed";
@@ -21,6 +25,7 @@ pub(super) fn check(evidence: &Evidence, violations: &mut Vec<Violation>) {
     orders_of_events(evidence, violations);
     dead_letters_of_orders(evidence, violations);
     orders_of_dead_letters(evidence, violations);
+    doubled_dead_letters(evidence, violations);
     poison(evidence, violations);
     for (queue, depth) in &evidence.left_in_queues {
         violations.found(Class::HalfDone, "queues drain", queue, format!("{depth} messages"));
@@ -81,7 +86,11 @@ fn is_founded(stored: Option<&Stored>, generation: u64, kind: &str) -> bool {
     match kind {
         COMPLETED => stored.phase == "DONE" && stored.generation == generation,
         CANCELLED => stored.phase == "UNDONE" && stored.is_final && stored.generation == generation,
-        FAILED => generation < stored.generation || stored.phase == "UNDONE",
+        FAILED => match generation.cmp(&stored.generation) {
+            Ordering::Less => true,
+            Ordering::Equal => stored.phase == "UNDONE",
+            Ordering::Greater => false,
+        },
         _ => true,
     }
 }
@@ -90,8 +99,13 @@ fn dead_letters_of_orders(evidence: &Evidence, violations: &mut Vec<Violation>) 
     let parked: BTreeSet<_> = evidence
         .parked
         .iter()
-        .filter_map(|parked| Some((kind_of(&parked.queue), &*parked.about.as_ref()?.order_id)))
+        .filter_map(|parked| {
+            Some((kind_of(&parked.queue), &*parked.about.as_ref()?.order_id, parked.generation))
+        })
         .collect();
+    let is_parked = |kind, id: &str, generations: RangeInclusive<u64>| {
+        generations.into_iter().any(|generation| parked.contains(&(kind, id, generation)))
+    };
     for (id, stored) in &evidence.stored {
         let wanted = match stored.phase.as_str() {
             _ if stored.held && evidence.crashes_workers(id) => [Kind::Held, Kind::Poison].as_slice(),
@@ -99,7 +113,10 @@ fn dead_letters_of_orders(evidence: &Evidence, violations: &mut Vec<Violation>) 
             "UNDONE" if !stored.is_final => &[Kind::Failed],
             _ => continue,
         };
-        if !wanted.iter().any(|kind| parked.contains(&(*kind, &**id))) {
+        // What is held may be told by a message about an earlier run.
+        let generations =
+            if stored.held { 0..=stored.generation } else { stored.generation..=stored.generation };
+        if !wanted.iter().any(|kind| is_parked(*kind, id, generations.clone())) {
             let found = format!("no dead letter ({wanted:?})");
             violations.found(Class::Lost, "what waits for a person is parked", id, found);
         }
@@ -130,7 +147,7 @@ fn orders_of_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) 
         let Parked { queue, about, .. } = parked;
         let stored = about.as_ref().and_then(|about| evidence.stored.get(&about.order_id));
         let founded = match (kind_of(queue), stored) {
-            (Kind::Held, Some(stored)) => stored.held,
+            (Kind::Held, Some(stored)) => stored.held || evidence.releases(about.as_ref()) > 0,
             (Kind::Failed, Some(stored)) => stored.generation > 1 || stored.phase == "UNDONE",
             (Kind::Conflict, Some(stored)) => about.as_ref().is_some_and(|about| about.fp != stored.fp),
             (Kind::Held | Kind::Failed | Kind::Conflict, None) => false,
@@ -142,6 +159,29 @@ fn orders_of_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) 
             let about = about.as_ref().map_or("", |about| &about.order_id);
             let found = format!("in {queue}: {stored:?}");
             violations.found(Class::Unexpected, "every dead letter has its reason", about, found);
+        }
+    }
+}
+
+/// A dead letter that comes again is the same one. An order fails once in a run, and is held once and once more after each
+/// release. What crashes workers may be several messages about an order.
+fn doubled_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    let mut ids: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for Parked { id, queue, about, generation, .. } in &evidence.parked {
+        let Some(about) = about else { continue };
+        let group = match kind_of(queue) {
+            kind @ (Kind::Failed | Kind::Held) => (kind, &about.order_id, *generation, ""),
+            Kind::Conflict => (Kind::Conflict, &about.order_id, 0, about.fp.as_str()),
+            Kind::Poison | Kind::Other => continue,
+        };
+        ids.entry(group).or_default().insert(id);
+    }
+    for ((kind, order_id, generation, _), ids) in ids {
+        let releases = evidence.asked.releases.get(order_id).map_or(0, BTreeSet::len);
+        let allowed = if kind == Kind::Held { 1 + releases } else { 1 };
+        if ids.len() > allowed {
+            let found = format!("{kind:?} in run {generation}: {ids:?}");
+            violations.found(Class::Duplicated, "repeats of a dead letter have one id", order_id, found);
         }
     }
 }
@@ -162,5 +202,12 @@ fn poison(evidence: &Evidence, violations: &mut Vec<Violation>) {
             POISON,
             body,
         );
+    }
+}
+
+impl Evidence {
+    /// How many holds of an order were to be released.
+    fn releases(&self, about: Option<&Identity>) -> usize {
+        about.and_then(|about| self.asked.releases.get(&about.order_id)).map_or(0, BTreeSet::len)
     }
 }

@@ -40,7 +40,9 @@ fn clean() -> Evidence {
             phase: phase.into(),
             generation: 1,
             is_final: false,
-            cancelled: false,
+            cur: 0,
+            cause: (phase == "UNDONE").then(|| "attempts_exhausted".to_owned()),
+            cancel_too_late: false,
             held,
             owes: false,
             conflicts: Default::default(),
@@ -62,7 +64,7 @@ fn clean() -> Evidence {
     }
     let parked = [("conflict", DONE, "b"), ("fulfilment", FAILED, "a"), ("held", HELD, "a")];
     evidence.parked.extend(parked.map(|(queue, order_id, fp)| dead_letter(queue, order_id, fp)));
-    evidence.parked.push(Parked { queue: "orders.dead.poison".into(), about: None, body: "junk".into() });
+    evidence.parked.push(poison("junk"));
     evidence.poison.insert("junk".into());
     evidence
 }
@@ -72,7 +74,18 @@ fn event(order_id: &str, kind: &str, id: &str) -> Published {
 }
 
 fn dead_letter(queue: &str, order_id: &str, fp: &str) -> Parked {
-    Parked { queue: format!("orders.dead.{queue}"), about: Some(identity(order_id, fp)), body: String::new() }
+    Parked {
+        id: format!("{order_id}.{queue}"),
+        queue: format!("orders.dead.{queue}"),
+        about: Some(identity(order_id, fp)),
+        generation: 1,
+        body: String::new(),
+    }
+}
+
+fn poison(body: &str) -> Parked {
+    let (id, queue) = (body.into(), "orders.dead.poison".into());
+    Parked { id, queue, about: None, generation: 0, body: body.into() }
 }
 
 /// Breaks one thing and returns which classes the checker names.
@@ -82,6 +95,10 @@ fn broken(break_it: impl FnOnce(&mut Evidence)) -> Vec<Class> {
     let verdict = judge(&evidence);
     assert_eq!(verdict.is_clean(), verdict.violations.is_empty());
     verdict.broken.iter().filter(|(_, count)| **count > 0).map(|(class, _)| *class).collect()
+}
+
+fn stored<'a>(evidence: &'a mut Evidence, order_id: &str) -> &'a mut Stored {
+    evidence.stored.get_mut(order_id).unwrap()
 }
 
 fn calls(evidence: &mut Evidence, order_id: &str, step: usize, change: impl Fn(&mut Calls)) {
@@ -227,7 +244,7 @@ fn an_order_held_for_no_reason_is_unexpected() {
 
 #[test]
 fn a_cancellation_that_nobody_asked_for_is_unexpected() {
-    let cancelled = broken(|evidence| evidence.stored.get_mut(FAILED).unwrap().cancelled = true);
+    let cancelled = broken(|evidence| stored(evidence, FAILED).cause = Some("cancelled".into()));
     assert_eq!(cancelled, [Class::Unexpected]);
 }
 
@@ -246,8 +263,7 @@ fn an_end_that_was_shown_and_did_not_stay_is_unexpected() {
 #[test]
 fn a_dead_letter_without_a_reason_is_unexpected() {
     assert_eq!(broken(|evidence| evidence.parked.push(dead_letter("held", DONE, "a"))), [Class::Unexpected]);
-    let order = Parked { queue: "orders.dead.poison".into(), about: None, body: "an order".into() };
-    assert_eq!(broken(|evidence| evidence.parked.push(order)), [Class::Unexpected]);
+    assert_eq!(broken(|evidence| evidence.parked.push(poison("an order"))), [Class::Unexpected]);
 }
 
 #[test]
@@ -266,4 +282,119 @@ fn only_an_order_over_which_workers_abort_may_be_held_and_poison_for_that() {
         evidence.crashing.insert("CRASHES".into());
     };
     assert_eq!(broken(crashes), []);
+}
+
+#[test]
+fn an_order_undone_without_a_reason_is_unexpected() {
+    assert_eq!(broken(|evidence| stored(evidence, FAILED).cause = None), [Class::Unexpected]);
+    assert_eq!(
+        broken(|evidence| stored(evidence, FAILED).cause = Some("refused".into())),
+        [Class::Unexpected]
+    );
+    let refused = broken(|evidence| {
+        stored(evidence, FAILED).cause = Some("refused".into());
+        calls(evidence, FAILED, 1, |calls| calls.dos_refused = 1);
+    });
+    assert_eq!(refused, []);
+}
+
+#[test]
+fn an_order_undone_for_good_for_a_technical_cause_is_unexpected() {
+    let for_good = broken(|evidence| {
+        stored(evidence, FAILED).is_final = true;
+        evidence.events[1].kind = "order.cancelled".into();
+        evidence.parked.retain(|parked| !parked.queue.ends_with("fulfilment"));
+    });
+    assert_eq!(for_good, [Class::Unexpected]);
+}
+
+#[test]
+fn a_fleet_that_undoes_too_many_orders_is_unexpected() {
+    assert_eq!(broken(|evidence| evidence.done_percent_min = 50), []);
+    assert_eq!(broken(|evidence| evidence.done_percent_min = 51), [Class::Unexpected]);
+}
+
+#[test]
+fn an_accepted_cancel_that_is_neither_honoured_nor_too_late_is_lost() {
+    let cancel = |evidence: &mut Evidence, order_id: &str| {
+        evidence.clients.cancels.insert(order_id.into());
+        evidence.clients.cancels_accepted.insert(order_id.into());
+    };
+    assert_eq!(broken(|evidence| cancel(evidence, DONE)), [Class::Lost]);
+    assert_eq!(broken(|evidence| cancel(evidence, FAILED)), [Class::Lost]);
+    let too_late = broken(|evidence| {
+        cancel(evidence, DONE);
+        stored(evidence, DONE).cancel_too_late = true;
+    });
+    assert_eq!(too_late, []);
+}
+
+#[test]
+fn a_held_order_whose_effects_are_not_what_its_document_says_is_half_done() {
+    let is_half_done = |classes: Vec<Class>| classes.contains(&Class::HalfDone);
+    assert!(is_half_done(broken(|evidence| calls(evidence, HELD, 2, |calls| calls.done = 1))));
+    let below = |evidence: &mut Evidence| {
+        stored(evidence, HELD).cur = 1;
+        calls(evidence, HELD, 1, |calls| calls.done = 1);
+        evidence.holdings.shipments.insert(HELD.into(), 1);
+    };
+    assert_eq!(broken(below), []);
+    assert!(is_half_done(broken(|evidence| {
+        below(evidence);
+        calls(evidence, HELD, 0, |calls| calls.done = 0);
+    })));
+}
+
+#[test]
+fn a_dead_letter_under_a_second_id_is_duplicated() {
+    for (queue, order_id, fp) in [("conflict", DONE, "b"), ("fulfilment", FAILED, "a"), ("held", HELD, "a")] {
+        let again = |id: &'static str| {
+            move |evidence: &mut Evidence| {
+                evidence.parked.push(Parked { id: id.into(), ..dead_letter(queue, order_id, fp) });
+            }
+        };
+        assert_eq!(broken(again("another")), [Class::Duplicated], "{queue}");
+    }
+    assert_eq!(broken(|evidence| evidence.parked.push(dead_letter("held", HELD, "a"))), []);
+    let released = broken(|evidence| {
+        evidence.asked.releases.insert(HELD.into(), ["hold".into()].into());
+        evidence.parked.push(Parked { id: "another".into(), ..dead_letter("held", HELD, "a") });
+    });
+    assert_eq!(released, [], "held again after its release");
+}
+
+#[test]
+fn a_run_that_nobody_asked_for_is_unexpected_and_one_that_does_not_come_is_lost() {
+    let again = |evidence: &mut Evidence| {
+        stored(evidence, FAILED).generation = 2;
+        evidence.events.push(Published { generation: 2, ..event(FAILED, "order.failed", "second") });
+        let id = "second".into();
+        evidence.parked.push(Parked { id, generation: 2, ..dead_letter("fulfilment", FAILED, "a") });
+    };
+    assert_eq!(broken(again), [Class::Unexpected]);
+    let asked = |evidence: &mut Evidence| {
+        evidence.asked.runs.insert(FAILED.into(), 2);
+        evidence.asked.runs_confirmed.insert(FAILED.into(), 2);
+    };
+    assert_eq!(broken(asked), [Class::Lost]);
+    let both = broken(|evidence| {
+        again(evidence);
+        asked(evidence);
+    });
+    assert_eq!(both, []);
+}
+
+#[test]
+fn a_call_of_a_run_that_the_order_never_had_is_half_done() {
+    let beyond = broken(|evidence| {
+        let instance = Instance { generation: 2, ..instance(FAILED, SERVICES[0]) };
+        evidence.ledgers.insert(instance.clone(), Calls { done: 1, undone: 1, ..Calls::default() });
+        evidence.ledgers_later.insert(instance, Calls { done: 1, undone: 1, ..Calls::default() });
+    });
+    assert_eq!(beyond, [Class::HalfDone]);
+}
+
+#[test]
+fn a_process_that_ended_by_itself_is_unexpected() {
+    assert_eq!(broken(|evidence| evidence.exits.push("worker-0 ended".into())), [Class::Unexpected]);
 }

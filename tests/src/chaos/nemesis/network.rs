@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use orderfleet_native::{MongoSet, RabbitMq};
-use tokio::{sync::MutexGuard, time::sleep};
+use tokio::time::sleep;
 
 use crate::chaos::{Harm, Hits, Hop, Stage};
 
@@ -28,8 +27,6 @@ pub(super) async fn harm(
     draw: usize,
     hold: Duration,
 ) -> anyhow::Result<String> {
-    // Not while the far end has a fault of its own: there might be nothing to harm.
-    let _far_end = FarEnd::lock(stage, hop).await;
     let links = links(hop);
     let link = &links[draw % links.len()];
     let before = stage.links.hits(link, harm).await?;
@@ -58,24 +55,5 @@ async fn until_hit(
             return Ok((now, started.elapsed()));
         }
         sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Keeps other faults away from what a hop leads to.
-enum FarEnd<'a> {
-    Broker(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, RabbitMq>),
-    Database(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, MongoSet>),
-    Services(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>),
-    Producer,
-}
-
-impl<'a> FarEnd<'a> {
-    async fn lock(stage: &'a Stage, hop: Hop) -> Self {
-        match hop {
-            Hop::ClientProducer => Self::Producer,
-            Hop::ProducerBroker | Hop::WorkerBroker => Self::Broker(stage.broker.lock().await),
-            Hop::WorkerDatabase => Self::Database(stage.database.lock().await),
-            Hop::WorkerDownstream => Self::Services(stage.misbehaving.lock().await),
-        }
     }
 }

@@ -20,7 +20,6 @@ pub(super) async fn misbehave(
     draw: usize,
     hold: Duration,
 ) -> anyhow::Result<String> {
-    let _alone = stage.misbehaving.lock().await;
     let rule = rule(misbehaviour, SERVICES[draw % SERVICES.len()]);
     stage.misbehave(std::slice::from_ref(&rule)).await?;
     let started = Instant::now();

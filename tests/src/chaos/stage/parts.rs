@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU32},
 };
 
 use anyhow::Context as _;
@@ -35,7 +36,8 @@ pub struct Parts {
     pub query: Supervised,
     /// Where clients find the query service.
     pub query_url: String,
-    pub(super) admins: Vec<SocketAddr>,
+    /// How many orders are under way over which workers abort.
+    pub crashing: Arc<AtomicU32>,
     clocks: Vec<PathBuf>,
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Start<'a> {
     pub(super) ports: &'a mut Ports,
     /// Another worker than that of this build.
     pub(super) worker: Option<&'a Path>,
-    pub(super) admins: Vec<SocketAddr>,
+    pub(super) crashing: Arc<AtomicU32>,
 }
 
 impl Start<'_> {
@@ -61,7 +63,7 @@ impl Start<'_> {
         let workers = (0..).zip(&clocks).map(|(number, clock)| self.worker(number, clock));
         let workers = workers.collect::<anyhow::Result<_>>()?;
         let query_url = format!("http://{query_address}");
-        Ok(Parts { producers, workers, query, query_url, admins: self.admins, clocks })
+        Ok(Parts { producers, workers, query, query_url, crashing: self.crashing, clocks })
     }
 
     fn producer(&mut self, number: usize, listen: SocketAddr) -> anyhow::Result<Supervised> {
@@ -88,13 +90,15 @@ impl Start<'_> {
         variables: &[(&str, &OsStr)],
     ) -> anyhow::Result<Supervised> {
         let admin = address(self.ports, &format!("{name}-admin"))?;
-        self.admins.push(admin);
         let program = match self.worker {
             Some(worker) if kind == "worker" => worker.to_owned(),
             _ => program(&format!("orderfleet-{kind}")),
         };
+        // Only workers are told to abort.
+        let may_abort = if kind == "worker" { Arc::clone(&self.crashing) } else { Arc::default() };
         let mark = format!("{kind}.admin_listen={admin}");
-        Supervised::start(self.folder, Service { name, program, config: self.config, sets, mark, variables })
+        let service = Service { name, program, config: self.config, sets, mark, admin, variables, may_abort };
+        Supervised::start(self.folder, service)
     }
 
     fn broker(&self, link: &str) -> String {

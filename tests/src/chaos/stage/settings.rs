@@ -21,7 +21,7 @@ pub(super) fn text(database: &str, mongodb_uri: &str, downstream: SocketAddr, ke
         let _ = writeln!(
             text,
             "[[steps]]\nname = '{step}'\nurl = 'http://{downstream}/{step}/steps'\n\
-             timeout_ms = 1_500\nattempts_max = 3\nquick_retries = 1"
+             timeout_ms = 1_500\nattempts_max = 2\nquick_retries = 1"
         );
     }
     text
