@@ -34,8 +34,8 @@ const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 const READINGS_MAX: usize = 3;
 /// Longest try of a worker that shuts down to take its reading back.
 const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a dead letter waits between two looks for a newer build.
-const NEWER_WAIT: Tier = Tier::M2;
+/// How long a dead letter waits between two looks at an order that cannot be seen to yet.
+const LATER: Tier = Tier::M2;
 /// The reason of a dead letter that is not read any more, or not yet.
 const WORKERS_ENDED: &str = "workers ended while they read it";
 
@@ -55,8 +55,17 @@ pub(crate) struct Parker {
 enum Parked {
     /// It is stored, and its order is seen to.
     Done,
-    /// It, or the document of its order, is of a newer version: only a newer build can see to it.
-    ForNewer,
+    /// Its order cannot be seen to yet: it has to come again.
+    Later(Why),
+}
+
+/// Why an order cannot be seen to yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The dead letter, or the document of its order, is of a newer version: only a newer build can.
+    NewerBuild,
+    /// The database refuses the change: too large, or against its rules.
+    Refused,
 }
 
 /// What reading a dead letter came to.
@@ -85,7 +94,7 @@ impl Parker {
         let parking = async {
             match self.park(&arrival).await? {
                 Parked::Done => Ok(()),
-                Parked::ForNewer => self.set_aside(&delivery, publisher).await,
+                Parked::Later(why) => self.set_aside(&delivery, publisher, why).await,
             }
         };
         match answered(parking, |place| self.store_unread(&arrival, place)).await {
@@ -122,15 +131,19 @@ impl Parker {
         &self,
         delivery: &Delivery<DeadLetterQueue>,
         publisher: &Publisher,
+        why: Why,
     ) -> Result<(), ShuttingDown> {
-        let lane = format!("dead.{}", queue_label(&delivery.lane));
-        metrics::counter!("orderfleet_newer_messages_total", "lane" => lane).increment(1);
+        if why == Why::NewerBuild {
+            let lane = format!("dead.{}", queue_label(&delivery.lane));
+            metrics::counter!("orderfleet_newer_messages_total", "lane" => lane).increment(1);
+        }
         tracing::warn!(
             order.id = delivery.headers.order_id().as_ref().map(OrderId::as_str),
-            "a dead letter waits for a newer build"
+            ?why,
+            "a dead letter waits"
         );
         let outgoing = Outgoing {
-            destination: Destination::WaitDead(NEWER_WAIT, delivery.lane.clone()),
+            destination: Destination::WaitDead(LATER, delivery.lane.clone()),
             headers: delivery.all_headers.clone(),
             body: delivery.body.clone(),
         };
@@ -152,7 +165,7 @@ impl Parker {
                 self.see_to_order(&Crashed { command: &command, reason: &letter.reason }).await
             }
             Read::Stored(..) | Read::Unread => Ok(Parked::Done),
-            Read::Newer => Ok(Parked::ForNewer),
+            Read::Newer => Ok(Parked::Later(Why::NewerBuild)),
         }
     }
 

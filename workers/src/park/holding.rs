@@ -6,7 +6,7 @@ use orderfleet_domain::{CommandKind, saga::StoreReply};
 use orderfleet_messaging::Delays;
 use orderfleet_runtime::crash;
 
-use super::{FIRST_REPEAT, LONGEST_REPEAT, Parked, Parker, ShuttingDown};
+use super::{FIRST_REPEAT, LONGEST_REPEAT, Parked, Parker, ShuttingDown, Why};
 use crate::{
     driver::{fresh_nonce, now, read},
     hold::{Change, Crashed, Verdict, judge},
@@ -14,19 +14,15 @@ use crate::{
 
 /// An order that has to be waited for is looked at again at least this often.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
-/// How often the database may refuse a change to a document before it is let be: somebody who mends the document has a
-/// minute, and dead letters of such orders do not pile up in hand.
-const REFUSALS_MAX: u32 = 6;
 
 impl Parker {
     /// Holds the order, or has it owe its event, if it is one to do that with; waits for a worker that has it in hand.
     ///
     /// A second dead letter finds the hold and leaves it. One that comes again after a person has decided holds the order
-    /// once more: rather a second look than a worker crashed by it. An order whose document cannot be changed is let be: its
-    /// dead letter is stored, and the metrics tell.
+    /// once more: rather a second look than a worker crashed by it. An order whose document the database does not let change
+    /// keeps its dead letter: it comes again until somebody has mended the document.
     pub(super) async fn see_to_order(&self, crashed: &Crashed<'_>) -> Result<Parked, ShuttingDown> {
         let mut delays = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        let mut refusals = 0;
         loop {
             let verdict = match read(&self.store, crashed.command).await {
                 StoreReply::Found(found) => {
@@ -36,7 +32,7 @@ impl Parker {
             };
             let change = match verdict {
                 Verdict::LeaveAlone => return Ok(Parked::Done),
-                Verdict::LeaveToNewer => return Ok(Parked::ForNewer),
+                Verdict::LeaveToNewer => return Ok(Parked::Later(Why::NewerBuild)),
                 Verdict::Wait(wait) => {
                     self.pause(wait.min(LONGEST_LOOK)).await?;
                     continue;
@@ -49,13 +45,14 @@ impl Parker {
                     return Ok(Parked::Done);
                 }
                 StoreReply::Refused(reason) => {
-                    refusals += 1;
-                    // What cannot be inserted never can be; a document that is there may be mended.
-                    if matches!(change, Change::InsertHeld(_)) || refusals >= REFUSALS_MAX {
-                        tell_refused(crashed, &reason);
-                        return Ok(Parked::Done);
-                    }
-                    self.pause(LONGEST_REPEAT).await?;
+                    metrics::counter!("orderfleet_holds_refused_total").increment(1);
+                    tracing::error!(order.id = %crashed.command.order_id, reason, "the order cannot be held");
+                    // Without a document the dead letter shows the order, and what cannot be inserted never can be. A
+                    // document that is there may be mended, and hides the dead letter until then.
+                    return Ok(match change {
+                        Change::InsertHeld(_) => Parked::Done,
+                        Change::Hold(_) | Change::Owe(_) => Parked::Later(Why::Refused),
+                    });
                 }
                 // Somebody else was faster, or an earlier try of this very change was: the document says.
                 _ => self.pause(delays.next_delay()).await?,
@@ -85,11 +82,6 @@ impl Parker {
             (Change::InsertHeld(_), _) => StoreReply::Refused("only a posted order can be inserted".into()),
         }
     }
-}
-
-fn tell_refused(crashed: &Crashed<'_>, reason: &str) {
-    metrics::counter!("orderfleet_holds_refused_total").increment(1);
-    tracing::error!(order.id = %crashed.command.order_id, reason, "the order cannot be held; its dead letter alone shows it");
 }
 
 fn tell(change: &Change, crashed: &Crashed<'_>) {

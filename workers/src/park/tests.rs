@@ -139,6 +139,20 @@ async fn a_hold_fences_an_owner_whose_lease_is_over() {
 }
 
 #[tokio::test]
+async fn a_hold_that_the_database_refuses_comes_again_until_it_can_be_set() {
+    let fixture = Fixture::start().await;
+    let place = place("a");
+    let before = fixture.given(&place, |record| record).await;
+    let too_long = "x".repeat(17 << 20);
+    let refused = fixture.parker.see_to_order(&Crashed { command: &place, reason: &too_long }).await;
+    assert_eq!(refused.unwrap(), Parked::Later(Why::Refused));
+    assert_eq!(fixture.stored(&place.order_id).await, Some(before));
+    let mended = fixture.parker.see_to_order(&Crashed { command: &place, reason: "short" }).await;
+    assert_eq!(mended.unwrap(), Parked::Done);
+    assert!(fixture.stored(&place.order_id).await.unwrap().hold.is_some());
+}
+
+#[tokio::test]
 async fn an_order_that_has_ended_is_swept_for_its_event_again() {
     let fixture = Fixture::start().await;
     let place = place("a");
@@ -198,7 +212,7 @@ async fn what_a_newer_build_wrote_is_left_to_newer_builds_and_nothing_is_stored_
     let newer = String::from_utf8(place.encode()).unwrap().replace(r#""v":1"#, r#""v":2"#);
     for redelivered in [false, true] {
         let arrival = Arrival { redelivered, ..fixture.arrival(newer.as_bytes()) };
-        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::ForNewer);
+        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Later(Why::NewerBuild));
         assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "what was begun is removed");
         fixture.store().remove_unread(&arrival.unread("")).await.unwrap();
     }
@@ -215,7 +229,10 @@ async fn a_dead_letter_of_an_order_whose_document_is_newer_is_left_to_newer_buil
     let before = fixture.given(&place, |record| Record { sv: newer, ..record }).await;
     for command in [&place, &cancel(&place)] {
         let body = command.encode();
-        assert_eq!(fixture.parker.park(&fixture.arrival(&body)).await.unwrap(), Parked::ForNewer);
+        assert_eq!(
+            fixture.parker.park(&fixture.arrival(&body)).await.unwrap(),
+            Parked::Later(Why::NewerBuild)
+        );
     }
     assert_eq!(fixture.stored(&place.order_id).await, Some(before), "the order is not touched");
 }

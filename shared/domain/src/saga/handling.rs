@@ -313,7 +313,12 @@ impl Handling {
         }
         // A newer claim; or a revision that is not ours at our own epoch, which nobody should write: whether our write lies
         // beneath it cannot be known, so a fresh claim decides.
-        self.copy(Some(Tier::S5), Then::recorded(&record, Ending::Fenced))
+        let then = match choice {
+            // The flag would bring the order back, not what a person has decided.
+            Choice::Resolve(_) => Then::End(Ending::Fenced),
+            _ => Then::recorded(&record, Ending::Fenced),
+        };
+        self.copy(Some(Tier::S5), then)
     }
 
     /// The write is committed: what does it lead to?
