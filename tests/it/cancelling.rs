@@ -8,6 +8,9 @@ use orderfleet_tests::{Answer, Count, Fleet, Plan, SERVICES, order, until, until
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+const DELIVERIES: &str = "orderfleet_deliveries_total";
+const DEFERRED_IN_RETRY: &str = r#"lane="retry",ending="deferred""#;
+
 /// Orders that hang at their second step until the sandbox is healed, and are then asked again at once.
 async fn fleet_that_hangs(workers: usize) -> Fleet {
     let plan = Plan { workers, steps: "timeout_ms = 1_000\nquick_retries = 10", ..Plan::default() };
@@ -77,10 +80,10 @@ fn cancel_of_k1(by: &str, requested_at: Timestamp) -> Vec<u8> {
     Command { order_id, account: by.parse().unwrap(), generation: 1, fp: None, kind }.encode()
 }
 
-/// Waits until a cancel has been looked at and put aside.
+/// Waits until a cancel has been looked at and put aside. An order that hangs is put aside too, but in the lane of new ones.
 async fn until_put_aside(fleet: &Fleet, times: f64) {
     until("the cancel waits", async || {
-        let waits = fleet.metric(0, "orderfleet_deliveries_total", "deferred").await;
+        let waits = fleet.metric(0, DELIVERIES, DEFERRED_IN_RETRY).await;
         if waits >= times { Ok(()) } else { Err(waits) }
     })
     .await;

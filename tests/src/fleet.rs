@@ -96,6 +96,8 @@ impl Fleet {
             .tls_certs_only([])
             .no_proxy()
             .timeout(REQUEST_TIMEOUT)
+            // Every process closes idle connections after a time, and a request that comes at that moment would be reset.
+            .pool_max_idle_per_host(0)
             .build()
             .unwrap();
         let client = Client { http: http.clone(), producer_urls: Vec::new(), query_url: String::new(), key };

@@ -107,10 +107,21 @@ fn end_of(document: &Document) -> anyhow::Result<Stored> {
         cause: cause.map(str::to_owned),
         cancel_too_late: history
             .any(|entry| entry.get_str("what").is_ok_and(|what| what == "cancel_too_late")),
-        held: !matches!(document.get("hold"), None | Some(Bson::Null)),
+        hold: hold_of(document),
         owes: document.get_bool("evp")?,
         conflicts: conflicts.filter_map(|conflict| Some(conflict.get_str("fp").ok()?.to_owned())).collect(),
     })
+}
+
+/// The id of its hold; empty where the hold has none, which is a hold all the same.
+fn hold_of(document: &Document) -> Option<String> {
+    match document.get("hold") {
+        None | Some(Bson::Null) => None,
+        Some(hold) => {
+            let id = hold.as_document().and_then(|hold| hold.get_str("id").ok());
+            Some(id.unwrap_or_default().to_owned())
+        }
+    }
 }
 
 fn number(document: &Document, field: &str) -> anyhow::Result<u64> {

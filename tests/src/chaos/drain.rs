@@ -36,18 +36,18 @@ pub(super) async fn until_drained(
     limit: Duration,
     say: &impl Fn(String),
 ) -> Result<Duration, String> {
-    let (mut drained, mut said, mut late): (Option<Duration>, _, Option<String>) =
-        (None, String::new(), None);
+    let (mut drained, mut open_then): (Option<Duration>, Option<String>) = (None, None);
+    let mut said = "nothing seen yet".to_owned();
     loop {
         let (found, elapsed) = (open(stage, log).await, healed.elapsed());
         match (found, drained) {
-            (Ok(None), Some(took)) => return late.map_or(Ok(took), |late| Err(in_the_end(&late, took))),
+            (Ok(None), Some(took)) => return in_time(took, limit, open_then.as_ref().unwrap_or(&said)),
             (Ok(None), None) => drained = Some(elapsed),
             (still_open, _) => {
                 drained = None;
                 let still_open = format!("{still_open:?}");
                 if elapsed > limit {
-                    late.get_or_insert_with(|| format!("not within {} s: {still_open}", limit.as_secs()));
+                    open_then.get_or_insert_with(|| still_open.clone());
                 }
                 if still_open != said {
                     say(format!("{:>5} s  still open: {still_open}", elapsed.as_secs()));
@@ -55,15 +55,23 @@ pub(super) async fn until_drained(
                 }
             }
         }
-        if let Some(late) = late.take_if(|_| elapsed > limit + PATIENCE) {
-            return Err(format!("{late}; nor within {} s", elapsed.as_secs()));
+        if let Some(open_then) = open_then.take_if(|_| elapsed > limit + PATIENCE) {
+            return Err(format!("{}; nor within {} s", not_within(limit, &open_then), elapsed.as_secs()));
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-fn in_the_end(late: &str, took: Duration) -> String {
-    format!("{late}; it took {:.1} s in the end", took.as_secs_f64())
+/// A look may begin before the limit and end after it: then `open` is what the look before has seen.
+fn in_time(took: Duration, limit: Duration, open: &str) -> Result<Duration, String> {
+    if took <= limit {
+        return Ok(took);
+    }
+    Err(format!("{}; it took {:.1} s in the end", not_within(limit, open), took.as_secs_f64()))
+}
+
+fn not_within(limit: Duration, open: &str) -> String {
+    format!("not within {} s: {open}", limit.as_secs())
 }
 
 async fn open(stage: &Stage, log: &ClientLog) -> anyhow::Result<Option<Open>> {
@@ -80,4 +88,17 @@ async fn open(stage: &Stage, log: &ClientLog) -> anyhow::Result<Option<Open>> {
     let not_stored =
         log.accepted_orders().iter().filter(|identity| !stored.contains(&identity.order_id)).count();
     Ok((not_stored > 0).then_some(Open::NotStored(not_stored)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_whose_end_is_first_seen_after_the_limit_is_late() {
+        let limit = Duration::from_secs(60);
+        assert_eq!(in_time(limit, limit, "an order"), Ok(limit));
+        let late = in_time(limit + Duration::from_millis(300), limit, "an order");
+        assert_eq!(late, Err("not within 60 s: an order; it took 60.3 s in the end".into()));
+    }
 }

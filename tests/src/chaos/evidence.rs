@@ -141,12 +141,20 @@ pub struct Stored {
     pub cause: Option<String>,
     /// Its history says that a cancel came when it could not be honoured any more.
     pub cancel_too_late: bool,
-    /// It waits for a person.
-    pub held: bool,
+    /// Id of the hold with which it waits for a person.
+    pub hold: Option<String>,
     /// It owes a publish.
     pub owes: bool,
     /// Fingerprints of other bodies posted under its key.
     pub conflicts: BTreeSet<String>,
+}
+
+impl Stored {
+    /// Whether it waits for a person.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
 }
 
 /// A dead letter.
@@ -186,6 +194,8 @@ pub struct Requests {
     pub runs_confirmed: BTreeMap<String, u64>,
     /// Holds that were to be released, by order.
     pub releases: BTreeMap<String, BTreeSet<String>>,
+    /// Of these, the holds whose release was confirmed: none of them may last.
+    pub releases_confirmed: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Everything the checker needs.
@@ -207,8 +217,9 @@ pub struct Evidence {
     pub events: Vec<Published>,
     /// Messages left in queues, which should all be empty.
     pub left_in_queues: BTreeMap<String, u32>,
-    /// Bodies nobody can read that were put into a queue of orders on purpose.
-    pub poison: BTreeSet<String>,
+    /// Bodies nobody can read that were put into a queue of orders on purpose, and whether the broker confirmed them: the
+    /// others may have come or not.
+    pub poison: BTreeMap<String, bool>,
     /// Articles over which workers abort.
     pub crashing: BTreeSet<String>,
     /// What operators asked for.

@@ -112,7 +112,8 @@ pub enum Fault {
 /// A fault of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Planned {
-    /// When it strikes, from the start of the load. Two strike at a time at most: a third waits.
+    /// When it strikes, from the start of the load. Two strike at a time at most: a third waits. So does one that is about
+    /// the same thing as another.
     pub at: Duration,
     /// Its kind.
     pub fault: Fault,

@@ -63,17 +63,17 @@ pub struct Load {
     pub rate: u32,
     /// Where everything is noted.
     pub log: Arc<ClientLog>,
-    /// How many orders over which workers abort were posted.
+    /// How many orders over which workers abort there have been.
     pub crashing: AtomicU64,
 }
 
 /// One order as its client knows it.
 #[derive(Debug, Clone)]
-struct Posting {
+pub(super) struct Posting {
     shop: Shop,
     key: String,
     body: Value,
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
 /// What a client does with an answer.
@@ -148,13 +148,12 @@ impl Load {
         }
     }
 
-    /// Posts an order over which workers abort; returns its id once it is accepted.
-    pub(super) async fn order_crashing(&self) -> Option<String> {
+    /// One more order over which workers abort, not posted yet.
+    pub(super) fn crashing_order(&self) -> Posting {
         let number = self.crashing.fetch_add(1, Ordering::Relaxed);
         let mut rng = Rng::with_seed(self.seed.wrapping_add(number));
         let key = format!("crashing-{number}");
-        let posting = self.posting(&self.shops[0], &key, crashing_body(&mut rng));
-        self.place(&posting, 0).await.then_some(posting.identity.order_id)
+        self.posting(&self.shops[0], &key, crashing_body(&mut rng))
     }
 
     fn posting(&self, shop: &Shop, key: &str, body: Value) -> Posting {
@@ -165,7 +164,7 @@ impl Load {
     }
 
     /// Posts an order until it is accepted, refused, or patience ends. Whether it was accepted.
-    async fn place(&self, posting: &Posting, first_producer: usize) -> bool {
+    pub(super) async fn place(&self, posting: &Posting, first_producer: usize) -> bool {
         let path = "/v1/orders";
         let request = |url: String| {
             let request = self.http.post(url).header("Idempotency-Key", &posting.key);

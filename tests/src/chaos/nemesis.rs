@@ -1,6 +1,7 @@
 //! Injects the faults of a plan, two at a time at most, heals each, and asks whatever was hit for evidence.
 
 mod broker;
+mod crashing;
 mod database;
 mod healing;
 mod locked;
@@ -9,7 +10,7 @@ mod parts;
 mod services;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -24,11 +25,11 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use self::locked::Locked;
+use self::{crashing::Watches, locked::Locked};
 use crate::chaos::{Fault, Hop, Load, Planned, Stage};
 
 const AT_ONCE: usize = 2;
-/// Longest time for a fault with all its healing, without its wait until nobody else harms the same thing.
+/// Longest time for a fault with all its healing, without its waits for its turn and until nobody else harms the same thing.
 const FAULT_TIMEOUT: Duration = Duration::from_secs(180);
 /// An order that crashes workers does so until the delivery limits, and every start takes its time.
 const CRASHING_TIMEOUT: Duration = Duration::from_secs(300);
@@ -56,16 +57,31 @@ pub struct Injected {
 #[derive(Debug)]
 pub struct Nemesis {
     /// What is harmed.
-    pub stage: Arc<Stage>,
+    stage: Arc<Stage>,
     /// For orders that are faults themselves.
-    pub load: Arc<Load>,
-    /// Bodies put into a queue of orders that nobody can read.
-    pub poison: Mutex<BTreeSet<String>>,
+    load: Arc<Load>,
     /// When the load began.
-    pub started: Instant,
+    started: Instant,
+    /// Bodies that nobody can read, and whether each was confirmed.
+    poison: Mutex<BTreeMap<String, bool>>,
+    /// Of orders that may crash workers beyond the end of their fault.
+    watches: Watches,
 }
 
 impl Nemesis {
+    /// Faults for a stage under a load that began at an instant.
+    #[must_use]
+    pub fn new(stage: Arc<Stage>, load: Arc<Load>, started: Instant) -> Self {
+        Self { stage, load, started, poison: Mutex::default(), watches: Watches::default() }
+    }
+
+    /// Bodies that nobody can read and that were put into a queue of orders, and whether each was confirmed: the others may
+    /// have come or not.
+    #[must_use]
+    pub fn poison(&self) -> BTreeMap<String, bool> {
+        self.poison.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Injects a plan; returns when the last fault is healed. `report` gets each fault as it ends.
     pub async fn run(self: Arc<Self>, plan: Vec<Planned>, report: impl Fn(&Injected)) -> Vec<Injected> {
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
@@ -74,8 +90,7 @@ impl Nemesis {
             let (nemesis, at_once) = (Arc::clone(&self), Arc::clone(&at_once));
             under_way.spawn(async move {
                 sleep_until((nemesis.started + planned.at).into()).await;
-                let _permit = at_once.acquire().await;
-                nemesis.inject_one(number, planned).await
+                nemesis.inject_one(number, planned, &at_once).await
             });
         }
         let mut injected = Vec::new();
@@ -89,8 +104,10 @@ impl Nemesis {
         injected
     }
 
-    async fn inject_one(self: Arc<Self>, number: usize, planned: Planned) -> Injected {
+    async fn inject_one(&self, number: usize, planned: Planned, at_once: &Semaphore) -> Injected {
+        // In this order: what waits for its thing keeps no other fault from striking.
         let mut locked = Locked::of(&self.stage, planned.fault).await;
+        let _permit = at_once.acquire().await;
         let began = self.started.elapsed();
         let limit = match planned.fault {
             Fault::CrashingBody => CRASHING_TIMEOUT,
@@ -129,13 +146,11 @@ impl Nemesis {
         let Planned { fault, hold, draw, .. } = *planned;
         let stage = &self.stage;
         match fault {
-            Fault::Kill(part) => parts::ready(stage, part, draw).await?.crash().await,
-            Fault::Freeze(part) => {
-                parts::ready(stage, part, draw).await?.freeze(hold, async { Ok(()) }).await
-            }
+            Fault::Kill(part) => parts::target(stage, part, draw).crash().await,
+            Fault::Freeze(part) => parts::target(stage, part, draw).freeze(hold, async { Ok(()) }).await,
             Fault::Zombie => parts::zombie(stage, draw, hold).await,
             Fault::ClockStep => parts::clock_step(stage, draw, hold).await,
-            Fault::CrashingBody => parts::crashing_body(stage, &self.load).await,
+            Fault::CrashingBody => crashing::crashing_body(stage, &self.load, &self.watches).await,
             Fault::BrokerRestart => broker::restart(stage, locked.broker()?).await,
             Fault::BrokerKill => broker::kill(stage, locked.broker()?, hold).await,
             Fault::FreezeBroker => broker::freeze(stage, locked.broker()?, hold).await,
@@ -143,8 +158,11 @@ impl Nemesis {
             Fault::CloseConnections => broker::close_connections(stage, locked.broker()?).await,
             Fault::DeleteBinding => broker::delete_binding(stage, hold).await,
             Fault::Poison => {
-                let mut note = |body| self.poison.lock().unwrap_or_else(PoisonError::into_inner).insert(body);
-                broker::poison(stage, draw, &mut note).await
+                let note = |body: &str, confirmed| {
+                    let mut poison = self.poison.lock().unwrap_or_else(PoisonError::into_inner);
+                    poison.insert(body.to_owned(), confirmed);
+                };
+                broker::poison(stage, draw, note).await
             }
             Fault::StepDown => database::step_down(locked.database()?).await,
             Fault::KillPrimary => database::kill_primary(locked.database()?, hold).await,

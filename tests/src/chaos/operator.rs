@@ -74,10 +74,17 @@ impl Operator {
             None => drop(self.lock().runs.insert(id.clone(), run)),
         }
         timeout(CONFIRMED_WITHIN, broker.try_publish(QUEUE, &command.encode())).await??;
-        if order.hold.is_none() {
-            self.lock().runs_confirmed.insert(id, run);
-        }
+        self.confirmed(id, run, order.hold.as_ref());
         Ok(())
+    }
+
+    /// From now on, what was asked for must not vanish.
+    fn confirmed(&self, id: String, run: u64, hold: Option<&String>) {
+        let mut asked = self.lock();
+        match hold {
+            Some(hold) => drop(asked.releases_confirmed.entry(id).or_default().insert(hold.clone())),
+            None => drop(asked.runs_confirmed.insert(id, run)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {

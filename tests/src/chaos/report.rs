@@ -56,7 +56,7 @@ pub struct Report {
     pub load_s: f64,
     /// From the healing of the last fault, or the last order if that was later, until everything had ended.
     pub drain_s: Option<f64>,
-    /// What was still open when the drain was given up.
+    /// What was still open when the drain should have been over.
     pub not_drained: Option<String>,
     /// The checker's word; none where the harness failed before.
     pub verdict: Option<Verdict>,

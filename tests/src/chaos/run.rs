@@ -115,7 +115,8 @@ async fn course(
         crashing: AtomicU64::new(0),
     });
     let started = Instant::now();
-    let (stop, nemesis) = (Arc::new(AtomicBool::new(false)), nemesis(&stage, &load, started));
+    let stop = Arc::new(AtomicBool::new(false));
+    let nemesis = Arc::new(Nemesis::new(Arc::clone(&stage), Arc::clone(&load), started));
     let operator = Arc::new(Operator::default());
     background.spawn(Arc::clone(&load).read());
     let operating = background.spawn(Arc::clone(&operator).run(Arc::clone(&stage)));
@@ -155,11 +156,6 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     let is_empty = fs::read_dir(folder).context("the folder of the report")?.next().is_none();
     anyhow::ensure!(is_empty, "{} is neither empty nor an earlier run", folder.display());
     Ok(())
-}
-
-fn nemesis(stage: &Arc<Stage>, load: &Arc<Load>, started: Instant) -> Arc<Nemesis> {
-    let (stage, load) = (Arc::clone(stage), Arc::clone(load));
-    Arc::new(Nemesis { stage, load, poison: Mutex::default(), started })
 }
 
 /// Starts processes again that end; returns where it notes those that nobody killed.
@@ -216,7 +212,7 @@ async fn gather(
         left_in_queues: broker.depths().await,
         parked: witness.ask(|database| async move { collect::dead_letters(&database).await }).await?,
         events: collect::events(&broker, EVENTS).await,
-        poison: nemesis.poison.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        poison: nemesis.poison(),
         crashing: [CRASHING.to_owned()].into(),
         asked,
         exits,

@@ -61,6 +61,8 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// Held while the services misbehave.
     pub misbehaving: Mutex<()>,
+    /// Held while a worker's clock is wrong.
+    pub misdated: Mutex<()>,
     /// The fault proxies.
     pub links: Links,
     /// Who orders.
@@ -81,10 +83,11 @@ impl Stage {
     /// # Errors
     /// When a part cannot be started or is not ready in time.
     pub async fn start(folder: &Path, worker: Option<&Path>) -> anyhow::Result<Self> {
-        let client =
-            |timeout| reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(timeout).build();
-        // Apart from each other, so that what steers the run does not queue behind the load.
-        let (clients, http) = (client(REQUEST_TIMEOUT)?, client(CONTROL_WITHIN)?);
+        let client = |timeout| reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(timeout);
+        // Apart from each other, so that what steers the run does not queue behind the load. It keeps no idle connections: a
+        // request that comes at the moment when the other side closes one would be reset.
+        let clients = client(REQUEST_TIMEOUT).build()?;
+        let http = client(CONTROL_WITHIN).pool_max_idle_per_host(0).build()?;
         let (broker_folder, database_folder) = (folder.join("rabbitmq"), folder.join("mongodb"));
         let (broker, mut database) = try_join!(
             RabbitMq::start(&broker_folder, RabbitMqOptions::default()),
@@ -126,7 +129,8 @@ impl Stage {
             broker: Mutex::new(broker),
             database: Mutex::new(database),
             sandbox: Sandbox { http: http.clone(), url: sandbox_url },
-            misbehaving: Mutex::new(()),
+            misbehaving: Mutex::default(),
+            misdated: Mutex::default(),
             links,
             shops,
             clients,

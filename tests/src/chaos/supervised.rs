@@ -39,7 +39,7 @@ pub struct Supervised {
     /// An argument that no other process has, by which its process is found.
     mark: String,
     admin: SocketAddr,
-    /// How many orders are under way over which it is to abort.
+    /// How many orders there are over which it may still abort.
     may_abort: Arc<AtomicU32>,
     aborts: AtomicU32,
     /// Its next end is the work of a fault.
@@ -87,7 +87,7 @@ impl Supervised {
         self.admin
     }
 
-    /// How often it has aborted while it was to.
+    /// How often it has aborted while it might.
     pub fn aborts(&self) -> u32 {
         self.aborts.load(Ordering::Relaxed)
     }

@@ -82,10 +82,10 @@ fn allowed_net(stored: &Stored, generation: u64, step: usize) -> RangeInclusive<
     match stored.phase.as_str() {
         _ if generation < stored.generation => 0..=0,
         // In both phases, what is below the step it stands at is done and what is above is not, or has been undone.
-        _ if stored.held && step < stored.cur => 1..=1,
-        _ if stored.held && step > stored.cur => 0..=0,
-        "DONE" if !stored.held => 1..=1,
-        "UNDONE" if !stored.held => 0..=0,
+        _ if stored.is_held() && step < stored.cur => 1..=1,
+        _ if stored.is_held() && step > stored.cur => 0..=0,
+        "DONE" if !stored.is_held() => 1..=1,
+        "UNDONE" if !stored.is_held() => 0..=0,
         _ => 0..=1,
     }
 }
@@ -93,7 +93,7 @@ fn allowed_net(stored: &Stored, generation: u64, step: usize) -> RangeInclusive<
 fn rule(stored: &Stored, generation: u64) -> &'static str {
     match stored.phase.as_str() {
         _ if generation < stored.generation => "a run that was followed by another has no net effect",
-        _ if stored.held => "a held order's effects are what its document says",
+        _ if stored.is_held() => "a held order's effects are what its document says",
         "DONE" => "a done order has one effect at every step",
         "UNDONE" => "an undone run has no net effect",
         _ => "a step has one effect or none",
@@ -134,7 +134,7 @@ fn expected_holdings(evidence: &Evidence) -> Holdings {
         let identity = Identity { order_id: id.clone(), fp: stored.fp.clone() };
         let Some(attempt) = evidence.clients.attempts.get(&identity) else { continue };
         let counts = |step: &str| match stored.phase.as_str() {
-            _ if stored.held => evidence.net(id, step) > 0,
+            _ if stored.is_held() => evidence.net(id, step) > 0,
             phase => phase == "DONE",
         };
         holdings.add(id, attempt, counts);

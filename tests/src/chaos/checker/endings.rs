@@ -75,7 +75,7 @@ fn disposition(
 
 fn ending(stored: &Stored) -> Option<Disposition> {
     match stored.phase.as_str() {
-        _ if stored.held => Some(Disposition::Held),
+        _ if stored.is_held() => Some(Disposition::Held),
         "DONE" => Some(Disposition::Done),
         "UNDONE" => Some(Disposition::Undone),
         _ => None,
@@ -115,7 +115,7 @@ fn stored_orders(evidence: &Evidence, violations: &mut Vec<Violation>) {
         let refused = evidence.ledgers_later.iter().any(|(instance, calls)| {
             instance.order_id == *id && instance.generation == stored.generation && calls.undos_refused > 0
         });
-        if stored.held && !refused && !evidence.crashes_workers(id) {
+        if stored.is_held() && !refused && !evidence.crashes_workers(id) {
             let rule = "only an order whose undo was refused, or that crashes workers, is held";
             violations.found(Class::Unexpected, rule, id, "neither is so");
         }

@@ -80,7 +80,7 @@ fn orders_of_events(evidence: &Evidence, violations: &mut Vec<Violation>) {
     }
 }
 
-/// A run that failed may be cancelled or followed by another later, so that its event stays true.
+/// A run that failed may be cancelled or followed by another later, so that its event, and its dead letter, stay true.
 fn is_founded(stored: Option<&Stored>, generation: u64, kind: &str) -> bool {
     let Some(stored) = stored else { return false };
     match kind {
@@ -108,14 +108,14 @@ fn dead_letters_of_orders(evidence: &Evidence, violations: &mut Vec<Violation>) 
     };
     for (id, stored) in &evidence.stored {
         let wanted = match stored.phase.as_str() {
-            _ if stored.held && evidence.crashes_workers(id) => [Kind::Held, Kind::Poison].as_slice(),
-            _ if stored.held => &[Kind::Held],
+            _ if stored.is_held() && evidence.crashes_workers(id) => [Kind::Held, Kind::Poison].as_slice(),
+            _ if stored.is_held() => &[Kind::Held],
             "UNDONE" if !stored.is_final => &[Kind::Failed],
             _ => continue,
         };
         // What is held may be told by a message about an earlier run.
         let generations =
-            if stored.held { 0..=stored.generation } else { stored.generation..=stored.generation };
+            if stored.is_held() { 0..=stored.generation } else { stored.generation..=stored.generation };
         if !wanted.iter().any(|kind| is_parked(*kind, id, generations.clone())) {
             let found = format!("no dead letter ({wanted:?})");
             violations.found(Class::Lost, "what waits for a person is parked", id, found);
@@ -147,10 +147,10 @@ fn orders_of_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) 
         let Parked { queue, about, .. } = parked;
         let stored = about.as_ref().and_then(|about| evidence.stored.get(&about.order_id));
         let founded = match (kind_of(queue), stored) {
-            (Kind::Held, Some(stored)) => stored.held || evidence.releases(about.as_ref()) > 0,
-            (Kind::Failed, Some(stored)) => stored.generation > 1 || stored.phase == "UNDONE",
+            (Kind::Held, Some(stored)) => stored.is_held() || evidence.releases(about.as_ref()) > 0,
+            (Kind::Failed, stored) => is_founded(stored, parked.generation, FAILED),
             (Kind::Conflict, Some(stored)) => about.as_ref().is_some_and(|about| about.fp != stored.fp),
-            (Kind::Held | Kind::Failed | Kind::Conflict, None) => false,
+            (Kind::Held | Kind::Conflict, None) => false,
             // Poison has rules of its own.
             (Kind::Poison, _) => true,
             (Kind::Other, _) => false,
@@ -192,10 +192,11 @@ fn poison(evidence: &Evidence, violations: &mut Vec<Violation>) {
         parked.queue == POISON && !about.is_some_and(|about| evidence.crashes_workers(&about.order_id))
     };
     let parked: BTreeSet<_> = evidence.parked.iter().filter(innocent).map(|parked| &parked.body).collect();
-    for body in evidence.poison.iter().filter(|body| !parked.contains(body)) {
+    let confirmed = evidence.poison.iter().filter(|(_, confirmed)| **confirmed).map(|(body, _)| body);
+    for body in confirmed.filter(|body| !parked.contains(body)) {
         violations.found(Class::Lost, "what nobody can read is parked", POISON, body);
     }
-    for body in parked.into_iter().filter(|body| !evidence.poison.contains(*body)) {
+    for body in parked.into_iter().filter(|body| !evidence.poison.contains_key(*body)) {
         violations.found(
             Class::Unexpected,
             "only what nobody can read, or crashes workers, is poison",

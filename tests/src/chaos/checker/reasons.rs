@@ -15,6 +15,7 @@ pub(super) fn check(evidence: &Evidence, violations: &mut Vec<Violation>) {
     for (id, stored) in &evidence.stored {
         undone(evidence, id, stored, violations);
         runs(evidence, id, stored, violations);
+        releases(evidence, id, stored, violations);
     }
     effects_of_runs(evidence, violations);
     cancels(evidence, violations);
@@ -28,7 +29,7 @@ fn undone(evidence: &Evidence, id: &str, stored: &Stored, violations: &mut Vec<V
         let rule = "only what a customer cancels is cancelled";
         violations.found(Class::Unexpected, rule, id, "nobody asked for it");
     }
-    if stored.held || stored.phase != "UNDONE" {
+    if stored.is_held() || stored.phase != "UNDONE" {
         return;
     }
     let founded = match cause {
@@ -55,9 +56,20 @@ fn runs(evidence: &Evidence, id: &str, stored: &Stored, violations: &mut Vec<Vio
         violations.found(Class::Unexpected, "a further run was asked for", id, found);
     }
     let confirmed = evidence.asked.runs_confirmed.get(id).copied().unwrap_or(1);
-    if stored.generation < confirmed && !stored.is_final && !stored.held {
+    if stored.generation < confirmed && !stored.is_final && !stored.is_held() {
         let found = format!("run {confirmed} was asked for and confirmed, found run {}", stored.generation);
         violations.found(Class::Lost, "a run that was asked for comes", id, found);
+    }
+}
+
+/// What was released may be held again, but by another hold.
+fn releases(evidence: &Evidence, id: &str, stored: &Stored, violations: &mut Vec<Violation>) {
+    let confirmed = evidence.asked.releases_confirmed.get(id);
+    if let (Some(hold), Some(confirmed)) = (&stored.hold, confirmed)
+        && confirmed.contains(hold)
+    {
+        let found = format!("the release of {hold} was confirmed, and it is still in force");
+        violations.found(Class::Lost, "a hold that was released is over", id, found);
     }
 }
 
@@ -77,7 +89,7 @@ fn cancels(evidence: &Evidence, violations: &mut Vec<Violation>) {
         // An order that is not stored is reported as lost, and one that is open as half-done.
         let Some(stored) = evidence.stored.get(id) else { continue };
         let heard = match stored.phase.as_str() {
-            _ if stored.held => true,
+            _ if stored.is_held() => true,
             "UNDONE" => stored.is_final,
             "DONE" => stored.cancel_too_late,
             _ => true,
@@ -91,7 +103,7 @@ fn cancels(evidence: &Evidence, violations: &mut Vec<Violation>) {
 }
 
 fn enough_done(evidence: &Evidence, violations: &mut Vec<Violation>) {
-    let ended = evidence.stored.iter().filter(|(_, stored)| !stored.held);
+    let ended = evidence.stored.iter().filter(|(_, stored)| !stored.is_held());
     let failed = ended.clone().filter(|(id, stored)| {
         stored.phase == "UNDONE" && is_technical(stored) && !evidence.clients.cancels.contains(*id)
     });

@@ -92,17 +92,15 @@ pub(super) async fn bind(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts bodies that nobody can read into the queue of orders; `note` gets each before it is sent.
-pub(super) async fn poison(
-    stage: &Stage,
-    draw: usize,
-    note: &mut impl FnMut(String) -> bool,
-) -> anyhow::Result<String> {
+/// Puts bodies that nobody can read into the queue of orders. `note` gets each before it is sent, as it may come without a
+/// confirm too, and again once it is confirmed.
+pub(super) async fn poison(stage: &Stage, draw: usize, note: impl Fn(&str, bool)) -> anyhow::Result<String> {
     let control = stage.control().await?;
     for number in 0..POISONS {
         let body = format!("no order, {draw:x}.{number}");
+        note(&body, false);
         control.try_publish(QUEUE, body.as_bytes()).await?;
-        note(body);
+        note(&body, true);
     }
     Ok(format!("{POISONS} bodies confirmed into {QUEUE}"))
 }

@@ -10,7 +10,8 @@ use crate::chaos::{Fault, Hop, Stage};
 pub(super) enum Locked<'a> {
     Broker(MutexGuard<'a, RabbitMq>),
     Database(MutexGuard<'a, MongoSet>),
-    Services(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>),
+    /// The services, or the clocks of the workers.
+    Others(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>),
     Nothing,
 }
 
@@ -34,13 +35,13 @@ impl<'a> Locked<'a> {
             | Fault::FreezeSecondaries
             | Fault::Link(Hop::WorkerDatabase, _) => Self::Database(stage.database.lock().await),
             Fault::CrashingBody | Fault::Downstream(_) | Fault::Link(Hop::WorkerDownstream, _) => {
-                Self::Services(stage.misbehaving.lock().await)
+                Self::Others(stage.misbehaving.lock().await)
             }
-            Fault::Kill(_)
-            | Fault::Freeze(_)
-            | Fault::Zombie
-            | Fault::ClockStep
-            | Fault::Link(Hop::ClientProducer, _) => Self::Nothing,
+            // Its evidence does not tell by which of the clocks an order was worked on.
+            Fault::ClockStep => Self::Others(stage.misdated.lock().await),
+            Fault::Kill(_) | Fault::Freeze(_) | Fault::Zombie | Fault::Link(Hop::ClientProducer, _) => {
+                Self::Nothing
+            }
         }
     }
 

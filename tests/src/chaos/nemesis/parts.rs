@@ -1,9 +1,6 @@
 //! Faults of processes.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use mongodb::{
@@ -12,18 +9,15 @@ use mongodb::{
 };
 use tokio::time::sleep;
 
-use crate::chaos::{Load, Part, Stage, supervised::Supervised};
+use crate::chaos::{Part, Stage, supervised::Supervised};
 
 const HOUR_MS: i64 = 3_600_000;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much longer than planned a clock stays wrong by which no order was worked on yet.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a crashing order may go without another abort: its message may wait for the end of another fault.
-const ABORTS_WITHIN: Duration = Duration::from_secs(90);
-/// For the supervisors to see the last abort.
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// One of the processes of a kind.
+/// One of the processes of a kind, in whatever state it is: a kill or a stop may come while it starts, or waits for the
+/// broker or the database.
 pub(super) fn target(stage: &Stage, part: Part, draw: usize) -> &Supervised {
     let parts = &stage.parts;
     match part {
@@ -33,17 +27,11 @@ pub(super) fn target(stage: &Stage, part: Part, draw: usize) -> &Supervised {
     }
 }
 
-/// One of the processes of a kind, once it is ready.
-pub(super) async fn ready(stage: &Stage, part: Part, draw: usize) -> anyhow::Result<&Supervised> {
-    let target = target(stage, part, draw);
-    stage.until_one_is_ready(target).await?;
-    Ok(target)
-}
-
-/// A worker is stopped with orders in hand; its deliveries go to others, since the broker's connections are reset; then it
-/// wakes and goes on.
+/// A worker that is ready is stopped with orders in hand; its deliveries go to others, since the broker's connections are
+/// reset; then it wakes and goes on.
 pub(super) async fn zombie(stage: &Stage, draw: usize, hold: Duration) -> anyhow::Result<String> {
-    let worker = ready(stage, Part::Worker, draw).await?;
+    let worker = target(stage, Part::Worker, draw);
+    stage.until_one_is_ready(worker).await?;
     let reset = stage.links.reset("worker-broker");
     worker.freeze(hold, reset).await.map(|evidence| format!("{evidence}; connections reset meanwhile"))
 }
@@ -81,65 +69,4 @@ async fn worked_by_a_wrong_clock(stage: &Stage) -> anyhow::Result<u64> {
         async move { orders.count_documents(filter).await.context("count orders of a wrong clock") }
     };
     stage.witness.ask(count).await
-}
-
-/// An order over which every worker aborts, until it is held. One that ends otherwise, for another fault's sake, is followed
-/// by the next. The evidence is aborts. As long as there are more of them, it goes on; whether the order is held at last is
-/// for the checker to say.
-pub(super) async fn crashing_body(stage: &Stage, load: &Load) -> anyhow::Result<String> {
-    stage.parts.crashing.fetch_add(1, Ordering::Relaxed);
-    let (evidence, is_over) = until_held(stage, load).await?;
-    if is_over {
-        sleep(SEEN_WITHIN).await;
-        stage.parts.crashing.fetch_sub(1, Ordering::Relaxed);
-    }
-    Ok(evidence)
-}
-
-/// The evidence, and whether nobody can abort over the order any more.
-async fn until_held(stage: &Stage, load: &Load) -> anyhow::Result<(String, bool)> {
-    let aborts = || stage.parts.workers.iter().map(Supervised::aborts).sum::<u32>();
-    let (before, mut last, mut progress) = (aborts(), aborts(), Instant::now());
-    let mut id = load.order_crashing().await.context("the order was not accepted")?;
-    loop {
-        match crashing_order(stage, &id).await? {
-            Some(Crashing::Held(hold)) => {
-                let aborted = aborts() - before;
-                ensure!(aborted > 0, "no worker aborted over {id}, which is held: {hold}");
-                return Ok((format!("{id}: {aborted} workers aborted, then it was held: {hold}"), true));
-            }
-            Some(Crashing::Ended) => {
-                id = load.order_crashing().await.context("the order was not accepted")?;
-                progress = Instant::now();
-            }
-            None => {}
-        }
-        if aborts() > last {
-            (last, progress) = (aborts(), Instant::now());
-        }
-        if progress.elapsed() > ABORTS_WITHIN {
-            ensure!(last > before, "no worker aborted over {id}");
-            return Ok((format!("{id}: {} workers aborted, not held yet", last - before), false));
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-enum Crashing {
-    Held(String),
-    Ended,
-}
-
-async fn crashing_order(stage: &Stage, id: &str) -> anyhow::Result<Option<Crashing>> {
-    let find = |database: Database| {
-        let orders = database.collection::<Document>("orders");
-        let filter = doc! { "_id": id };
-        async move { orders.find_one(filter).await.context("find the crashing order") }
-    };
-    let Some(order) = stage.witness.ask(find).await? else { return Ok(None) };
-    Ok(match (order.get_document("hold"), order.get_str("phase")) {
-        (Ok(hold), _) => Some(Crashing::Held(hold.to_string())),
-        (_, Ok("DONE" | "UNDONE")) => Some(Crashing::Ended),
-        _ => None,
-    })
 }

@@ -36,7 +36,7 @@ pub struct Parts {
     pub query: Supervised,
     /// Where clients find the query service.
     pub query_url: String,
-    /// How many orders are under way over which workers abort.
+    /// How many orders there are over which a worker may still abort.
     pub crashing: Arc<AtomicU32>,
     clocks: Vec<PathBuf>,
 }
