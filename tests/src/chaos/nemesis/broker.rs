@@ -74,9 +74,10 @@ pub(super) async fn close_connections(stage: &Stage, broker: &mut RabbitMq) -> a
 pub(super) async fn delete_binding(stage: &Stage, hold: Duration) -> anyhow::Result<String> {
     let control = stage.control().await?;
     let mut returned = Returned::new(stage).await;
-    control.unbind(QUEUE, EXCHANGE, ROUTING_KEY).await;
     let started = Instant::now();
     while started.elapsed() < hold || (returned.count < 1.0 && started.elapsed() < hold + PATIENCE) {
+        // Again and again: every process that connects meanwhile declares the binding anew.
+        control.unbind(QUEUE, EXCHANGE, ROUTING_KEY).await;
         sleep(LOOK_EVERY).await;
         returned.look(stage).await;
     }

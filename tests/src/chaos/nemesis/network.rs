@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::chaos::{Harm, Hits, Hop, Stage};
 
 /// How much longer than planned a harm is held that has hit nothing yet.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The links of a hop.
