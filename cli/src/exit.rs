@@ -9,10 +9,16 @@ pub(crate) const FAILED: u8 = 1;
 // 2, a mistake in the command line, is clap's own.
 /// A part was done: some orders had no answer, or are still open.
 pub(crate) const PARTLY: u8 = 3;
-/// The API key was not accepted.
+/// Nothing is there that the command could be about: no order, no dead letter.
+pub(crate) const NOTHING_MATCHED: u8 = 4;
+/// The key or the credentials were not accepted.
 pub(crate) const NOT_AUTHORISED: u8 = 5;
 /// A service this command needs never answered.
 pub(crate) const DEPENDENCY_DOWN: u8 = 6;
+/// Stopped by itself at a limit that was given, such as a share of failures.
+pub(crate) const BUDGET_SPENT: u8 = 7;
+/// What was confirmed is not what is there now; nothing was done.
+pub(crate) const PLAN_CHANGED: u8 = 8;
 /// Ctrl-C; the same command again continues.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -27,8 +33,11 @@ Exit codes:
     1  failed; stderr says why
     2  mistake in the command line
     3  partly done: orders without an answer, or still open
-    5  the API key was not accepted
+    4  nothing matched: no such order or dead letter
+    5  not authorised: the key or the credentials were not accepted
     6  a service this command needs never answered
+    7  stopped by itself at a limit that was given
+    8  what is there is not what was confirmed; nothing was done
   130  interrupted; the same command again continues";
 
 /// An error that knows the next step and its exit code.

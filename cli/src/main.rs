@@ -3,6 +3,7 @@
 mod client;
 mod endpoints;
 mod exit;
+mod fleet;
 mod keys;
 mod load;
 mod output;
