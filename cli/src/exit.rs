@@ -19,6 +19,8 @@ pub(crate) const DEPENDENCY_DOWN: u8 = 6;
 pub(crate) const BUDGET_SPENT: u8 = 7;
 /// What was confirmed is not what is there now; nothing was done.
 pub(crate) const PLAN_CHANGED: u8 = 8;
+/// The time that was given is up, and what was waited for has not come.
+pub(crate) const TIMED_OUT: u8 = 9;
 /// Ctrl-C; the same command again continues.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -38,6 +40,7 @@ Exit codes:
     6  a service this command needs never answered
     7  stopped by itself at a limit that was given
     8  what is there is not what was confirmed; nothing was done
+    9  the time that was given is up, and what was waited for has not come
   130  interrupted; the same command again continues";
 
 /// An error that knows the next step and its exit code.

@@ -1,12 +1,20 @@
 //! `orderfleet`: the operator's and developer's CLI. Each command is one file, registered below in one line.
 
+mod audit;
 mod client;
+mod craft;
+mod doctor;
+mod dlq;
+mod downstream;
 mod endpoints;
 mod exit;
 mod fleet;
 mod keys;
 mod load;
+mod log;
+mod orders;
 mod output;
+mod topology;
 mod up;
 
 use std::process::ExitCode;
@@ -29,6 +37,17 @@ enum Command {
     Load(load::Args),
     Keys(keys::Args),
     Up(up::Args),
+    Orders(orders::Args),
+    Log(log::Args),
+    Dlq(dlq::Args),
+    Audit(audit::Args),
+    Downstream(downstream::Args),
+    Topology(topology::Args),
+    Doctor(doctor::Args),
+    Completions(craft::Completions),
+    Man(craft::Man),
+    ExitCodes(craft::ExitCodes),
+    Environment(craft::Environment),
 }
 
 #[tokio::main]
@@ -38,6 +57,17 @@ async fn main() -> ExitCode {
         Command::Load(args) => load::run(args, output).await,
         Command::Keys(args) => keys::run(&args, output),
         Command::Up(args) => up::run(args, output).await,
+        Command::Orders(args) => orders::run(args, output).await,
+        Command::Log(args) => log::run(args, output).await,
+        Command::Dlq(args) => dlq::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
+        Command::Downstream(args) => downstream::run(args, output).await,
+        Command::Topology(args) => topology::run(args, output).await,
+        Command::Doctor(args) => doctor::run(args, output).await,
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(),
+        Command::ExitCodes(_) => craft::ExitCodes::run(),
+        Command::Environment(_) => craft::Environment::run(),
     };
     result.unwrap_or_else(|error| exit::report(&error))
 }

@@ -34,7 +34,7 @@ impl World {
         let Some(doc) = &self.doc else { return };
         let (next, fp) = (doc.generation + 1, Some(doc.fp.clone()));
         self.runs_asked.insert(next);
-        self.enqueue(setup.message(next, fp, CommandKind::Run {}, Lane::Replay));
+        self.enqueue(setup.message(next, fp, CommandKind::Run { order: None }, Lane::Replay));
     }
 
     /// A person decides about the hold, after having done by hand what the decision says was done by hand.

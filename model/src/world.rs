@@ -124,7 +124,7 @@ impl Asked {
         match kind {
             CommandKind::Place { .. } | CommandKind::Resume {} | CommandKind::Compensate { .. } => Self::Work,
             CommandKind::Cancel { .. } => Self::Cancel,
-            CommandKind::Run {} => Self::Run,
+            CommandKind::Run { .. } => Self::Run,
             CommandKind::Resolve { .. } => Self::Resolve,
         }
     }
@@ -140,7 +140,7 @@ impl Message {
         let kind = match &self.command.kind {
             CommandKind::Place { .. } => 0,
             CommandKind::Resume {} => 1,
-            CommandKind::Run {} => 2,
+            CommandKind::Run { .. } => 2,
             CommandKind::Compensate { .. } => 3,
             CommandKind::Cancel { .. } => 4,
             CommandKind::Resolve { decision, .. } => 5 + *decision as u8,

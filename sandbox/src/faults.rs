@@ -53,6 +53,16 @@ pub(crate) enum Failure {
     Hang(watch::Receiver<()>),
 }
 
+/// What a do would run into.
+pub(crate) enum Foreseen {
+    Nothing,
+    /// No answer, or one that leaves open what became of it.
+    Error,
+    Refused(Refusal),
+    /// Only with the order at hand could it be told.
+    DependsOnOrder,
+}
+
 impl Faults {
     pub(crate) fn new(rules: Vec<Rule>, seed: u64) -> Self {
         let faults = Self { seed, state: Mutex::default(), replaced: watch::Sender::default() };
@@ -75,6 +85,20 @@ impl Faults {
     /// The rules as JSON, each with the number of times it fired: evidence that a planned fault happened.
     pub(crate) fn list(&self) -> Vec<impl Serialize + use<>> {
         self.state().rules.iter().map(|armed| armed.rule.listed(armed.fired)).collect()
+    }
+
+    /// What the rules in force do with a do of this order, as far as they pick every call. Nothing is counted.
+    pub(crate) fn foresee(&self, service: &str, order: Option<&Order>) -> Foreseen {
+        let state = self.state();
+        let certain: Vec<_> = state.rules.iter().filter(|armed| armed.picks_every_do(service)).collect();
+        let faults = || certain.iter().map(|armed| &armed.rule.fault);
+        if faults().any(|fault| leaves_unanswered(fault, order)) {
+            return Foreseen::Error;
+        }
+        if order.is_none() && faults().any(depends_on_order) {
+            return Foreseen::DependsOnOrder;
+        }
+        faults().find_map(|fault| refusal(fault, order)).map_or(Foreseen::Nothing, Foreseen::Refused)
     }
 
     /// Takes note of a call before anything is decided about it.
@@ -133,6 +157,9 @@ impl Target<'_> {
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.fire(|fault| match fault {
             Fault::Error => Some(Failure::Error),
+            Fault::ErrorCountry(country) => {
+                (self.order?.country() == Some(country)).then_some(Failure::Error)
+            }
             Fault::Unavailable => Some(Failure::Unavailable),
             Fault::Hang => Some(Failure::Hang(self.faults.replaced.subscribe())),
             _ => None,
@@ -141,16 +168,7 @@ impl Target<'_> {
 
     /// The business refusal scripted for this call. Asked only where the call would have an effect.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.fire(|fault| match fault {
-            Fault::Refuse => Some(Refusal::new("refused_by_rule", "a fault rule refuses this call")),
-            Fault::RefuseSku(sku) => self
-                .order?
-                .has_sku(sku)
-                .then(|| Refusal::new("sku_refused", format!("{sku} is refused by a fault rule"))),
-            Fault::RefuseCountry(country) => (self.order?.country() == Some(country))
-                .then(|| Refusal::new("country_refused", format!("{country} is refused by a fault rule"))),
-            _ => None,
-        })
+        self.fire(|fault| refusal(fault, self.order))
     }
 
     /// Whether the service has forgotten that it did this already. Asked only where it did.
@@ -173,6 +191,32 @@ impl Target<'_> {
     }
 }
 
+/// The business refusal that a fault is for this order.
+fn refusal(fault: &Fault, order: Option<&Order>) -> Option<Refusal> {
+    match fault {
+        Fault::Refuse => Some(Refusal::new("refused_by_rule", "a fault rule refuses this call")),
+        Fault::RefuseSku(sku) => order?
+            .has_sku(sku)
+            .then(|| Refusal::new("sku_refused", format!("{sku} is refused by a fault rule"))),
+        Fault::RefuseCountry(country) => (order?.country() == Some(country))
+            .then(|| Refusal::new("country_refused", format!("{country} is refused by a fault rule"))),
+        _ => None,
+    }
+}
+
+/// Whether the caller cannot know what became of a do that a fault picks.
+fn leaves_unanswered(fault: &Fault, order: Option<&Order>) -> bool {
+    match fault {
+        Fault::Error | Fault::Unavailable | Fault::Hang | Fault::LostReply => true,
+        Fault::ErrorCountry(country) => order.is_some_and(|order| order.country() == Some(country)),
+        _ => false,
+    }
+}
+
+fn depends_on_order(fault: &Fault) -> bool {
+    matches!(fault, Fault::RefuseSku(_) | Fault::RefuseCountry(_) | Fault::ErrorCountry(_))
+}
+
 impl State {
     fn count(&mut self, service: &str, verb: Verb, instance: &str) -> u64 {
         if self.rules.iter().all(|armed| armed.rule.share >= 1.0) {
@@ -187,5 +231,9 @@ impl State {
 impl Armed {
     fn new(rule: Rule) -> Self {
         Self { rule, fired: 0 }
+    }
+
+    fn picks_every_do(&self, service: &str) -> bool {
+        self.rule.picks_every_do(service, self.fired)
     }
 }

@@ -12,6 +12,7 @@ mod inventory;
 mod ledger;
 mod options;
 mod order;
+mod outlook;
 pub mod proxy;
 mod record;
 mod rules;

@@ -20,6 +20,7 @@ inventory, fulfilment, accounting or '*' and FAULT is one of
   refuse               refuse whatever comes
   latency_ms=N         wait N milliseconds first
   error_rate=0..1      answer 500 for this share of calls, without effect
+  error_country=CC     answer 500 for every order that ships to this country, without effect (do only)
   unavailable          answer 503, without effect
   hang                 never answer, without effect; the connection is closed after 10 minutes, or when the
                        rules are cleared or replaced

@@ -21,7 +21,7 @@ const PRICE_LIMIT: u64 = 1_000_000_000_000_000;
 pub(crate) struct DoRequest {
     order_id: String,
     #[serde(rename = "gen")]
-    generation: u64,
+    pub(crate) generation: u64,
     step: String,
     pub(crate) account: String,
     pub(crate) order: Order,
@@ -95,6 +95,10 @@ impl Order {
 
     pub(crate) fn has_sku(&self, sku: &str) -> bool {
         self.lines.iter().any(|line| line.sku == sku)
+    }
+
+    pub(crate) fn line_count(&self) -> usize {
+        self.lines.len()
     }
 
     pub(crate) fn country(&self) -> Option<&String> {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::call::Verb;
 
 const LATENCY_MS_MAX: u64 = 600_000;
-const FAULT_NAMES: &str = "refuse_sku, refuse_country, refuse, latency_ms, error_rate, lost_reply, hang, unavailable, \
-                           ignore_keys, ignore_tombstones";
+const FAULT_NAMES: &str = "refuse_sku, refuse_country, refuse, latency_ms, error_rate, error_country, lost_reply, \
+                           hang, unavailable, ignore_keys, ignore_tombstones";
 
 /// One scripted misbehaviour: which calls it is for, and what happens to them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,6 +28,7 @@ pub(crate) enum Fault {
     Refuse,
     Latency(Duration),
     Error,
+    ErrorCountry(String),
     Unavailable,
     Hang,
     LostReply,
@@ -47,8 +48,10 @@ impl Rule {
         let mut fields = Map::from_iter([("service".to_owned(), Value::from(service))]);
         for part in rest.split(',') {
             let (name, value) = match part.split_once('=') {
-                // These two are text even when they look like a number.
-                Some((name @ ("refuse_sku" | "refuse_country"), text)) => (name, Value::from(text)),
+                // These are text even when they look like a number.
+                Some((name @ ("refuse_sku" | "refuse_country" | "error_country"), text)) => {
+                    (name, Value::from(text))
+                }
                 Some((name, text)) => (name, serde_json::from_str(text).unwrap_or_else(|_| text.into())),
                 None => (part, Value::Bool(true)),
             };
@@ -95,6 +98,11 @@ impl Rule {
         self.fields.times.is_none_or(|times| fired < times)
     }
 
+    /// Whether every do that this service gets now is one that the rule is for.
+    pub(crate) fn picks_every_do(&self, service: &str, fired: u64) -> bool {
+        self.share >= 1.0 && self.is_for(service, Verb::Do) && self.is_live(fired)
+    }
+
     /// The rule as JSON, with the number of times it fired.
     pub(crate) fn listed(&self, fired: u64) -> impl Serialize + use<> {
         RuleFields { fired: Some(fired), ..self.fields.clone() }
@@ -129,6 +137,8 @@ struct RuleFields {
     latency_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_country: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     lost_reply: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -187,6 +197,7 @@ impl Fault {
     fn check_verb(&self, verb: VerbScope) -> Result<(), RuleError> {
         let reason = match self {
             Self::RefuseSku(_) | Self::RefuseCountry(_) => "since an undo carries no order; use refuse",
+            Self::ErrorCountry(_) => "since an undo carries no order; use error_rate",
             Self::IgnoreKeys | Self::IgnoreTombstones => "since only a do takes effect anew",
             _ => return Ok(()),
         };
@@ -202,6 +213,7 @@ impl RuleFields {
             self.refuse.then_some(Fault::Refuse),
             self.latency_ms.map(|ms| Fault::Latency(Duration::from_millis(ms))),
             self.error_rate.map(|_| Fault::Error),
+            self.error_country.clone().map(Fault::ErrorCountry),
             self.lost_reply.then_some(Fault::LostReply),
             self.hang.then_some(Fault::Hang),
             self.unavailable.then_some(Fault::Unavailable),
@@ -224,9 +236,12 @@ impl RuleFields {
             "refuse_sku: must be a SKU such as \"85123A\"".to_owned()
         })?;
         let is_country = |code: &str| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-        require(self.refuse_country.as_deref().is_none_or(is_country), || {
-            "refuse_country: must be an ISO 3166-1 alpha-2 code such as \"DE\"".to_owned()
-        })?;
+        let countries = [("refuse_country", &self.refuse_country), ("error_country", &self.error_country)];
+        for (name, code) in countries {
+            require(code.as_deref().is_none_or(is_country), || {
+                format!("{name}: must be an ISO 3166-1 alpha-2 code such as \"DE\"")
+            })?;
+        }
         require(self.latency_ms.is_none_or(|ms| ms <= LATENCY_MS_MAX), || {
             format!("latency_ms: must be at most {LATENCY_MS_MAX}")
         })

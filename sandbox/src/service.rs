@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,9 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Call, Refusal, StepInstance, Verb};
-use crate::faults::Target;
+use crate::faults::{Faults, Target};
 use crate::ledger::{Ledger, LedgerError};
 use crate::order::DoRequest;
+use crate::outlook::{KnownOrders, Outlook};
 use crate::record::{Counts, Outcome, Record};
 
 /// What one kind of service does when a step takes effect.
@@ -46,6 +48,7 @@ pub(crate) struct Service<E: Effects> {
     pub(crate) effects: E,
     pub(crate) ledger: Ledger,
     instances: HashMap<String, Entry<E::Amounts>>,
+    known: KnownOrders,
     counts: Counts,
 }
 
@@ -87,12 +90,18 @@ impl<E: Effects> Service<E> {
             Some(path) => Ledger::open(path)?,
             None => (Ledger::default(), Vec::new()),
         };
-        let mut service = Self { effects, ledger, instances: HashMap::new(), counts: Counts::default() };
+        let (instances, known, counts) = (HashMap::new(), KnownOrders::default(), Counts::default());
+        let mut service = Self { effects, ledger, instances, known, counts };
         for (position, record) in records.iter().enumerate() {
             service.ledger.check_seq(position, record.seq)?;
             service.apply(record);
         }
         Ok(service)
+    }
+
+    /// Remembers the order of a do that arrived, whatever becomes of it.
+    pub(crate) fn learn(&mut self, instance: &StepInstance, request: Arc<DoRequest>) {
+        self.known.learn(&instance.order_id, request);
     }
 
     /// Does a step, as far as the fault rules let it.
@@ -112,8 +121,8 @@ impl<E: Effects> Service<E> {
         self.record(Verb::Undo, call, outcome)
     }
 
-    /// What the service has for a step instance. Changes nothing.
-    pub(crate) fn look(&self, instance: &StepInstance) -> Value {
+    /// What the service has for a step instance, and what a do of it would be answered. Changes nothing.
+    pub(crate) fn look(&self, instance: &StepInstance, faults: &Faults) -> Value {
         let entry = self.instances.get(&instance.id);
         let state = match entry.map(|entry| &entry.state) {
             None | Some(State::None) => "none",
@@ -126,6 +135,12 @@ impl<E: Effects> Service<E> {
             seen["fence"] = entry.fence.into();
             if let Some(result) = entry.result::<E>() {
                 seen["result"] = result;
+            }
+        }
+        if matches!(state, "none" | "refused") {
+            let request = self.known.get(&instance.order_id);
+            if let Some(outlook) = Outlook::of(&self.effects, request, faults) {
+                seen["outlook"] = json!(outlook);
             }
         }
         seen

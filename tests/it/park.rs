@@ -270,7 +270,7 @@ async fn a_dead_letter_is_read_however_many_workers_shut_down_in_order_while_the
 async fn a_dead_letter_of_a_newer_build_waits_for_one() {
     let mut fleet = Fleet::start_as(plan()).await;
     let broker = fleet.broker().await;
-    let newer = command("newer").replace(r#""v":1"#, r#""v":2"#);
+    let newer = command("newer").replace(r#""v":1"#, r#""v":99"#);
     broker.publish(POISON, newer.as_bytes()).await;
     fleet.settle(&[("orders.wait.2m", 1)]).await;
     assert_eq!(fleet.dead_letters().await.len(), 0);

@@ -71,7 +71,7 @@ async fn poison_is_parked_with_a_reason_and_orders_around_it_are_done() {
 async fn a_message_of_a_newer_schema_waits_for_a_newer_build() {
     let mut fleet = Fleet::start().await;
     let broker = fleet.broker().await;
-    let newer = command("newer").replace(r#""v":1"#, r#""v":2"#);
+    let newer = command("newer").replace(r#""v":1"#, r#""v":99"#);
     broker.publish(QUEUE, newer.as_bytes()).await;
     let id = fleet.client.accept("k1", &order_of("A", 1, "1")).await;
     fleet.client.until_ended(&id, "DONE").await;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use orderfleet_domain::{
     Command, CommandKind, DecodeError, Order, OrderId,
     saga::{
-        CallOutcome, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment, Nonce,
+        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment, Nonce,
         Phase, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     downstream::{Call, Downstreams},
-    messages::message,
+    messages::{message, of_dead_letter},
     panics::{self, answered, caught},
     record_since,
 };
@@ -49,6 +49,8 @@ struct Way<'a> {
     handling: Handling,
     /// The stored order, known from the claim on; before that the message's own.
     order: Option<Order>,
+    /// What was seen of the last call, if its outcome is unknown.
+    seen: Option<String>,
     repeats: Delays,
 }
 
@@ -129,7 +131,7 @@ impl Driver {
         let handled = self.handled.fetch_add(1, Ordering::Relaxed);
         let handling = Handling::new(delivered, WorkerId(format!("{}-{handled}", self.worker.0)));
         let repeats = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        Way { driver: self, delivery, handling, order: None, repeats }.walk().await
+        Way { driver: self, delivery, handling, order: None, seen: None, repeats }.walk().await
     }
 
     async fn set_aside(&self, delivery: &Delivery) -> Ending {
@@ -152,7 +154,7 @@ impl Driver {
         );
         let outgoing = Outgoing {
             destination: Destination::DeadLetter(DeadLetterQueue::Poison),
-            headers: delivery.headers.clone().message_id(&id).dead_letter_id(&id).reason(reason),
+            headers: of_dead_letter(&delivery.headers, &id, reason),
             body: delivery.body.clone(),
         };
         self.publish_until_confirmed(&outgoing).await;
@@ -260,7 +262,15 @@ impl Way<'_> {
                 Input::Store(crash::around("worker.insert", insert).await)
             }
             Effect::Claim(claim) => {
-                let (reply, order) = crash::around("worker.claim", store.claim(&order_id, &claim)).await;
+                let claimed = async {
+                    match (&self.handling.delivered().command.kind, &claim.kind) {
+                        (CommandKind::Run { order: Some(corrected) }, ClaimKind::NewRun) => {
+                            store.claim_corrected(&order_id, &claim, corrected).await
+                        }
+                        _ => store.claim(&order_id, &claim).await,
+                    }
+                };
+                let (reply, order) = crash::around("worker.claim", claimed).await;
                 self.order = order.or(self.order.take());
                 Input::Store(reply)
             }
@@ -315,7 +325,12 @@ impl Way<'_> {
             metrics::Label::new("outcome", outcome_label(&outcome)),
         ];
         record_since("orderfleet_step_seconds", labels, started);
-        Input::Called(if quick_retry > 0 { of_the_attempt(outcome) } else { outcome })
+        let before = self.seen.take();
+        let outcome = if quick_retry > 0 { of_the_attempt(outcome, before) } else { outcome };
+        if let CallOutcome::Unknown { what, .. } = &outcome {
+            self.seen = Some(what.clone());
+        }
+        Input::Called(outcome)
     }
 
     /// Publishes all of them, also after one that is not confirmed: a subscriber that takes no events must not keep a dead
@@ -363,12 +378,12 @@ impl Way<'_> {
     }
 }
 
-/// A repeat at once that is not sent leaves the attempt at what the call before it was: unknown. Otherwise an order that
-/// opens the circuit by itself would never be charged, and so never be given up.
-fn of_the_attempt(outcome: CallOutcome) -> CallOutcome {
+/// A repeat at once that is not sent leaves the attempt at what the call before it was: unknown, as seen then. Otherwise an
+/// order that opens the circuit by itself would never be charged, and so never be given up.
+fn of_the_attempt(outcome: CallOutcome, before: Option<String>) -> CallOutcome {
     match outcome {
         CallOutcome::NotSent { what } => CallOutcome::Unknown {
-            what: format!("unknown at first, then {what}"),
+            what: before.unwrap_or(what),
             // No further repeat at once.
             retry_after: Some(0),
         },

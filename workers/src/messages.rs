@@ -1,14 +1,11 @@
 //! What the core wants published, as messages.
 
-use bytes::Bytes;
 use orderfleet_domain::{
     Command, CommandKind,
-    saga::{Delivered, Event, Publication, Record, dead_letter_id},
+    saga::{Delivered, Publication, Record, dead_letter_id},
 };
 use orderfleet_messaging::{Delivery, Destination, Headers, Outgoing};
-use serde_json::json;
-
-const EVENT_SOURCE: &str = "/orderfleet";
+use orderfleet_runtime::build;
 
 /// The message for a publication of the handling of a delivery.
 pub(crate) fn message(delivery: &Delivery, delivered: &Delivered, publication: &Publication) -> Outgoing {
@@ -24,11 +21,19 @@ pub(crate) fn message(delivery: &Delivery, delivered: &Delivered, publication: &
         Publication::Compensate(record) => compensating_event(delivery, delivered, record),
         Publication::DeadLetter { queue, id, reason } => Outgoing {
             destination: Destination::DeadLetter(queue.clone()),
-            headers: delivery.headers.clone().message_id(id).dead_letter_id(id).reason(reason),
+            headers: of_dead_letter(&delivery.headers, id, reason),
             body: delivery.body.clone(),
         },
-        Publication::Event(event) => domain_event(delivery, delivered, event),
+        Publication::Event(event) => {
+            let Command { order_id, account, .. } = &delivered.command;
+            Outgoing::event(order_id, account, event, delivery.headers.get("traceparent"))
+        }
     }
+}
+
+/// A dead letter says why it is one, and which build gave it up; for the rest it is the message.
+pub(crate) fn of_dead_letter(headers: &Headers, id: &str, reason: &str) -> Headers {
+    headers.clone().message_id(id).dead_letter_id(id).reason(reason).build(&build::NAME)
 }
 
 /// A cancel takes along when it was first seen: how long it has waited is not for the clock of its producer to say.
@@ -63,23 +68,4 @@ fn compensating_event(delivery: &Delivery, delivered: &Delivered, record: &Recor
         headers,
         body: command.encode().into(),
     }
-}
-
-/// A domain event: CloudEvents attributes in the headers, the facts in the body. No personal data.
-fn domain_event(delivery: &Delivery, delivered: &Delivered, event: &Event) -> Outgoing {
-    let command = &delivered.command;
-    let kind = event.event.as_str();
-    let headers = Headers::new(kind)
-        .message_id(&event.id)
-        .traceparent(delivery.headers.get("traceparent"))
-        .cloud_event("specversion", "1.0")
-        .cloud_event("id", &event.id)
-        .cloud_event("type", kind)
-        .cloud_event("source", EVENT_SOURCE)
-        .cloud_event("subject", command.order_id.as_str());
-    let body = json!({
-        "order_id": command.order_id, "account": command.account, "type": kind,
-        "gen": event.generation, "seq": event.seq,
-    });
-    Outgoing { destination: Destination::Event(event.event), headers, body: Bytes::from(body.to_string()) }
 }

@@ -16,6 +16,13 @@ use orderfleet_domain::{
 };
 use orderfleet_messaging::{Destination, Headers, Outgoing};
 
+use crate::messages::of_dead_letter;
+
+/// Begins the reason of a dead letter whose handling panicked.
+pub(crate) const HANDLING_PANICKED: &str = "handling it panicked";
+/// Begins the reason of a dead letter whose parking panicked.
+pub(crate) const PARKING_PANICKED: &str = "parking it panicked";
+
 thread_local! {
     /// Where the last panic of this thread happened.
     static PLACE: Cell<Option<String>> = const { Cell::new(None) };
@@ -54,11 +61,11 @@ pub(crate) async fn answered<T, Answering: Future<Output = T>>(
 
 /// What is published for a delivery whose handling panicked: a copy into the quarantine lane, and from there a dead letter.
 pub(crate) fn answer(lane: &Lane, headers: &Headers, body: &Bytes, place: &str) -> Outgoing {
-    let reason = format!("handling it panicked at {place}");
+    let reason = format!("{HANDLING_PANICKED} at {place}");
     let (destination, headers) = match lane {
         Lane::Quarantine => {
             let id = id(body, &reason);
-            let headers = headers.clone().message_id(&id).dead_letter_id(&id).reason(&reason);
+            let headers = of_dead_letter(headers, &id, &reason);
             (Destination::DeadLetter(DeadLetterQueue::Poison), headers)
         }
         _ => (Destination::Lane(Lane::Quarantine), headers.clone()),

@@ -4,6 +4,7 @@
 //! it in its queue or in the database or in both; it comes again, and its document counts that. What only a newer build can
 //! judge waits for one.
 
+mod diagnosis;
 mod holding;
 mod letter;
 
@@ -15,16 +16,16 @@ use orderfleet_domain::{
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, Publisher, Subscription};
 use orderfleet_runtime::crash;
-use orderfleet_storage::{DeadLetter, Store, StoreError, Unread};
+use orderfleet_storage::{DeadLetter, OrderView, Store, StoreError, Unread};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     driver::{fresh_nonce, now},
     hold::Crashed,
-    panics::answered,
+    panics::{PARKING_PANICKED, answered},
 };
-use letter::Arrival;
+use letter::{Arrival, WORKERS_ENDED};
 
 /// Unacked dead letters per queue: few, and yet enough that those that wait for a lease leave room for others.
 const PREFETCH: u16 = 32;
@@ -36,8 +37,6 @@ const READINGS_MAX: usize = 3;
 const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a dead letter waits between two looks at an order that cannot be seen to yet.
 const LATER: Tier = Tier::M2;
-/// The reason of a dead letter that is not read any more, or not yet.
-const WORKERS_ENDED: &str = "workers ended while they read it";
 
 /// Parks dead letters.
 #[derive(Debug)]
@@ -114,7 +113,7 @@ impl Parker {
 
     /// Parking it panicked: the dead letter is stored unread, and no order is held.
     async fn store_unread(&self, arrival: &Arrival<'_>, place: String) -> Result<(), ShuttingDown> {
-        let unread = arrival.unread(&format!("parking it panicked at {place}"));
+        let unread = arrival.unread(&format!("{PARKING_PANICKED} at {place}"));
         let letter = &unread.letter;
         let lane = format!("dead.{}", queue_label(arrival.queue));
         metrics::counter!("orderfleet_panics_total", "lane" => lane).increment(1);
@@ -225,10 +224,14 @@ impl Parker {
     }
 
     async fn read_and_store(&self, arrival: &Arrival<'_>) -> Result<Read, ShuttingDown> {
-        let (letter, command) = arrival.read();
+        let (mut letter, command) = arrival.read();
         // In the other queues there is nothing to see to: their orders' documents say how they stand.
         if letter.queue == DeadLetterQueue::Poison && matches!(command, Err(DecodeError::Newer(_))) {
             return Ok(Read::Newer);
+        }
+        let order = self.until_stored(&letter, || self.order_of(&letter)).await?;
+        if let Some(order) = order {
+            diagnosis::add_order(&mut letter, &order);
         }
         let is_new = self
             .until_stored(&letter, || crash::around("park.store", self.store.park(&letter, now())))
@@ -246,6 +249,16 @@ impl Parker {
         Ok(Read::Stored(Box::new(letter), command.ok().map(Box::new)))
     }
 
+    /// The order that the letter is about. A document that cannot be read tells nothing.
+    async fn order_of(&self, letter: &DeadLetter) -> Result<Option<OrderView>, StoreError> {
+        let Some(subject) = &letter.subject else { return Ok(None) };
+        match self.store.find_for_account(&subject.order_id, &subject.account).await {
+            Err(StoreError::Unreadable { .. }) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Does what a letter needs of the database, and again until it is answered.
     async fn until_stored<T, F>(&self, letter: &DeadLetter, store: impl Fn() -> F) -> Result<T, ShuttingDown>
     where
         F: Future<Output = Result<T, StoreError>>,

@@ -1,8 +1,11 @@
 //! Orders, shown to their account and to nobody else.
 
-use orderfleet_domain::saga::{
-    Cause, CauseClass, DeadLetterQueue, Entry, Expect, Hold, Nonce, Note, Phase, Record, StepResult,
-    StepState, StoreReply, Write,
+use orderfleet_domain::{
+    failure::{Failure, FailureClass},
+    saga::{
+        Cause, CauseClass, DeadLetterQueue, Entry, Expect, Hold, Nonce, Note, Phase, Record, StepResult,
+        StepState, StoreReply, Write,
+    },
 };
 use orderfleet_native::Services;
 use orderfleet_storage::{DeadLetter, Subject};
@@ -108,6 +111,10 @@ async fn an_order_that_was_parked_before_it_was_stored_waits_for_a_person() {
         subject: Some(subject),
         kind: "place".into(),
         reason: "crashed workers".into(),
+        failure: Failure::new(None, FailureClass::Crashed, None, "crashed workers"),
+        build: None,
+        trace_id: None,
+        attempts: Vec::new(),
         headers: Vec::new(),
         body: b"1 Secret Road".to_vec(),
     };

@@ -28,8 +28,9 @@ pub(super) async fn do_step<E: Effects>(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failed> {
     let call = Call::parse(&instance, &headers)?;
-    let request = DoRequest::parse(&body?, &call.instance)?;
+    let request = Arc::new(DoRequest::parse(&body?, &call.instance)?);
     log_call::<E>(Verb::Do, &call, &headers);
+    shared.service().learn(&call.instance, Arc::clone(&request));
     let target = shared.faults.arrive(E::NAME, Verb::Do, &instance, Some(&request.order));
     under_faults(&shared, &target, |service| service.do_step(call, &request, &target)).await
 }
@@ -49,7 +50,8 @@ pub(super) async fn look<E: Effects>(
     State(shared): State<Arc<Shared<E>>>,
     Path(instance): Path<String>,
 ) -> Result<Json<Value>, Failed> {
-    Ok(Json(shared.service().look(&StepInstance::parse(&instance)?)))
+    let instance = StepInstance::parse(&instance)?;
+    Ok(Json(shared.service().look(&instance, &shared.faults)))
 }
 
 /// Puts the faults scripted for a call around the judgement of it.

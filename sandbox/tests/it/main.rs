@@ -5,6 +5,7 @@ mod disobedience;
 mod faults;
 mod ledgers;
 mod money;
+mod outlook;
 mod proxy;
 mod shop;
 mod steps;

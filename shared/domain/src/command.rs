@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AccountId, Fingerprint, Order, OrderId, StepName, saga::Cause};
 
-/// Newest message schema this build can read. A newer message waits for a newer build.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Newest message schema this build can read. A newer message waits for a newer build. A message is written with the lowest
+/// version that has all of it, so that older builds go on reading what they can.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The first version in which a further run can bring an order along.
+const VERSION_OF_EDITED_RUNS: u32 = 2;
 
 /// A message about one order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,7 +40,11 @@ pub enum CommandKind {
     /// Go on with an order that has a document.
     Resume {},
     /// Start run `generation` of an order whose run before ended UNDONE and not final.
-    Run {},
+    Run {
+        /// What this run and the later ones work on instead of the posted order, as a person corrected it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<Box<Order>>,
+    },
     /// Undo an order that failed: the compensating event.
     Compensate {
         /// Why.
@@ -68,10 +75,17 @@ impl CommandKind {
         match self {
             Self::Place { .. } => "place",
             Self::Resume {} => "resume",
-            Self::Run {} => "run",
+            Self::Run { .. } => "run",
             Self::Compensate { .. } => "compensate",
             Self::Cancel { .. } => "cancel",
             Self::Resolve { .. } => "resolve",
+        }
+    }
+
+    fn version(&self) -> u32 {
+        match self {
+            Self::Run { order: Some(_) } => VERSION_OF_EDITED_RUNS,
+            _ => 1,
         }
     }
 }
@@ -136,7 +150,7 @@ impl Command {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = WireOut {
-            v: SCHEMA_VERSION,
+            v: self.kind.version(),
             order_id: &self.order_id,
             account: &self.account,
             generation: self.generation,
@@ -182,7 +196,7 @@ impl Command {
                 }
                 Some(_) => Ok(()),
             },
-            CommandKind::Run {} if self.generation < 2 => Err("a further run has gen 2 or more"),
+            CommandKind::Run { .. } if self.generation < 2 => Err("a further run has gen 2 or more"),
             _ => Ok(()),
         }
     }
@@ -260,7 +274,18 @@ mod tests {
 
     #[test]
     fn a_newer_version_waits_whatever_else_it_holds() {
-        assert!(matches!(Command::decode(br#"{"v":2,"novel":true}"#), Err(DecodeError::Newer(2))));
+        assert!(matches!(Command::decode(br#"{"v":3,"novel":true}"#), Err(DecodeError::Newer(3))));
+    }
+
+    #[test]
+    fn a_run_with_a_corrected_order_waits_for_builds_that_know_it_and_any_other_run_does_not() {
+        let CommandKind::Place { order, .. } = place().kind else { unreachable!() };
+        let run = |order| Command { generation: 2, fp: None, kind: CommandKind::Run { order }, ..place() };
+        for (command, version) in [(run(None), r#""v":1"#), (run(Some(order)), r#""v":2"#)] {
+            let text = String::from_utf8(command.encode()).unwrap();
+            assert!(text.contains(version), "{text}");
+            assert_eq!(Command::decode(text.as_bytes()).unwrap(), command);
+        }
     }
 
     #[test]

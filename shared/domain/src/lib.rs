@@ -2,6 +2,7 @@
 //! a simulator or a model checker as it runs in production.
 
 mod command;
+pub mod failure;
 mod fingerprint;
 mod ids;
 mod input;
@@ -11,6 +12,7 @@ pub mod saga;
 mod validate;
 
 pub use command::{Command, CommandKind, Decision, DecodeError, SCHEMA_VERSION};
+pub use failure::FailureFingerprint;
 pub use fingerprint::Fingerprint;
 pub use ids::{AccountId, IdError, IdempotencyKey, OrderId, Region, StepName};
 pub use input::{LineInput, Metadata, Object, OrderInput, ShipToInput};

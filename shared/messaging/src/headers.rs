@@ -13,8 +13,9 @@ use orderfleet_domain::{AccountId, OrderId, saga::Millis};
 
 const PERSISTENT: u8 = 2;
 /// Headers that are ours to set or to hand on.
-const ALLOWED: [&str; 7] =
-    ["traceparent", "tracestate", "reason", "dead_letter_id", ORDER_ID, ACCOUNT, FIRST_SEEN];
+const ALLOWED: [&str; 8] =
+    ["traceparent", "tracestate", "reason", "dead_letter_id", BUILD, ORDER_ID, ACCOUNT, FIRST_SEEN];
+const BUILD: &str = "build";
 const ORDER_ID: &str = "order_id";
 const ACCOUNT: &str = "account";
 const FIRST_SEEN: &str = "first_seen";
@@ -92,6 +93,12 @@ impl Headers {
     #[must_use]
     pub fn dead_letter_id(self, value: &str) -> Self {
         self.entry("dead_letter_id", Some(value))
+    }
+
+    /// Says which build gave a dead letter up.
+    #[must_use]
+    pub fn build(self, name: &str) -> Self {
+        self.entry(BUILD, Some(name))
     }
 
     /// A CloudEvents attribute, in the AMQP binding's spelling (CloudEvents AMQP Protocol Binding 1.0.2, 3.1).

@@ -42,12 +42,15 @@ pub(crate) struct Queue {
     pub(crate) dead_letter: Option<(String, Option<&'static str>)>,
 }
 
-/// A binding.
+/// A binding of a queue to an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Binding {
-    pub(crate) exchange: String,
-    pub(crate) queue: String,
-    pub(crate) routing_key: String,
+pub struct Binding {
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// The routing key; empty for a fanout exchange.
+    pub routing_key: String,
 }
 
 /// The whole topology of one fleet.
@@ -55,15 +58,16 @@ pub(crate) struct Binding {
 pub struct Topology {
     prefix: String,
     partitions: u16,
-    exchanges: Vec<Exchange>,
-    queues: Vec<Queue>,
-    bindings: Vec<Binding>,
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) bindings: Vec<Binding>,
 }
 
 /// The broker and the declared topology do not agree, or the broker could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot assert {what}; if it exists with other properties, drain and delete it, or change the settings back"
+    "cannot assert {what}; if it exists with other properties, `orderfleet topology plan` says what to do, or change the \
+     settings back"
 )]
 pub struct TopologyError {
     what: String,
@@ -282,7 +286,7 @@ impl Exchange {
         declared.map_err(|source| TopologyError { what: format!("exchange {}", self.name), source })
     }
 
-    async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+    pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let kind = match self.kind {
             Kind::Topic => ExchangeKind::Topic,
             Kind::Fanout => ExchangeKind::Fanout,
@@ -304,7 +308,7 @@ impl Queue {
         declared.map_err(|source| TopologyError { what: format!("queue {}", self.name), source })
     }
 
-    async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+    pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let options = QueueDeclareOptions {
             passive: false,
             durable: true,
@@ -317,7 +321,7 @@ impl Queue {
 
     /// At-least-once dead-lettering needs all of: the strategy, `reject-publish` and a dead-letter exchange
     /// (RabbitMQ documentation, "Quorum Queues", "Activating at-least-once dead-lettering").
-    fn arguments(&self) -> FieldTable {
+    pub(crate) fn arguments(&self) -> FieldTable {
         let text = |text: &str| AMQPValue::LongString(LongString::from(text));
         let mut arguments = FieldTable::default();
         let mut insert = |key: &str, value| {
@@ -349,7 +353,7 @@ impl Binding {
         self.declare(channel).await.map_err(|source| TopologyError { what: what(), source })
     }
 
-    async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+    pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
         let options = QueueBindOptions { nowait: false };
         channel

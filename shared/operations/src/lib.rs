@@ -2,6 +2,17 @@
 //!
 //! Whatever changes something is planned first and shown, done for a reason by a person with a name, and recorded.
 
+pub mod audit;
+pub mod conformance;
+pub mod correction;
+pub mod dead_letters;
+pub mod doctor;
+pub mod filter;
+pub mod forecast;
+pub mod log;
 mod operator;
+pub mod orders;
+pub mod replay;
+pub mod topology;
 
 pub use operator::{BadOperator, Operator};

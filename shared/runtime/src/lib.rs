@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod build;
 pub mod crash;
 pub mod http;
 pub mod keys;

@@ -1,9 +1,12 @@
 //! Claims as filter and update.
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
-use orderfleet_domain::saga::{Claim, ClaimKind, DOCUMENT_VERSION, Phase, Phases};
+use mongodb::bson::{self, Bson, DateTime, Document, doc};
+use orderfleet_domain::{
+    Order,
+    saga::{Claim, ClaimKind, DOCUMENT_VERSION, Phase, Phases},
+};
 
-use crate::document::binary;
+use crate::document::{Correction, binary};
 
 /// What the document must be for the claim to pass.
 pub(crate) fn filter(order_id: &str, claim: &Claim) -> Document {
@@ -60,10 +63,20 @@ pub(crate) fn update(claim: &Claim) -> Document {
     }
 }
 
+/// What the claim of a run on a corrected order makes of it: builds that know of no corrections leave it alone from then on.
+pub(crate) fn update_corrected(claim: &Claim, corrected: &Order) -> Result<Document, bson::error::Error> {
+    let correction = Correction { generation: claim.generation + 1, order: corrected.into() };
+    let mut update = update(claim);
+    if let Ok(fields) = update.get_document_mut("$set") {
+        fields.insert("sv", i64::from(DOCUMENT_VERSION));
+        fields.insert("corrected", bson::serialize_to_bson(&correction)?);
+    }
+    Ok(update)
+}
+
 /// As [`orderfleet_domain::saga::Record::next_run`] leaves it, but for what the claim sets itself.
 fn start_of_run(generation: u32) -> Document {
     doc! {
-        "sv": i64::from(DOCUMENT_VERSION),
         "gen": i64::from(generation),
         "final": false,
         "phase": Phase::Run.as_str(),

@@ -1,24 +1,36 @@
-//! Dead letters where people find them: one document each, complete enough to publish its message again.
+//! Dead letters where people find them: one document each, complete enough to publish its message again, and told apart by
+//! what failed.
+
+mod filter;
+mod leasing;
+mod letter;
+mod listing;
+mod schema;
+mod stats;
+mod stored;
 
 use jiff::Timestamp;
-use mongodb::{
-    IndexModel,
-    bson::{self, Binary, DateTime, Document, doc, spec::BinarySubtype},
-};
+use mongodb::bson::{self, Bson, DateTime, Document, doc};
 use orderfleet_domain::{
-    AccountId, OrderId,
+    AccountId, OrderId, StepName,
+    failure::Failure,
     saga::{DeadLetterQueue, Millis},
 };
 use serde::Deserialize;
 
-use crate::{
-    Store, StoreError,
-    document::timestamp,
-    schema::{long, number, text},
-};
+pub use filter::{Condition, LetterFilter, LetterState};
+pub use leasing::Leased;
+pub use letter::{Attempt, Content, Ended, How, Lease, Letter, LetterCursor, queue_of_word, queue_word};
+pub use listing::LETTERS_MAX;
+pub use stats::{GROUPS_MAX, LetterGroup};
 
-/// Raised with every change of the validator.
-const VALIDATOR_VERSION: i32 = 1;
+pub(crate) use schema::{indexes, validator};
+pub(crate) use stored::known;
+
+use crate::{Store, StoreError, document::timestamp};
+use letter::queue_name;
+use stored::{attempts, body, headers};
+
 /// The kind of message that can create an order's document.
 const PLACE: &str = "place";
 
@@ -35,6 +47,14 @@ pub struct DeadLetter {
     pub kind: String,
     /// Why it is here, for people; no personal data.
     pub reason: String,
+    /// What failed.
+    pub failure: Failure,
+    /// The build that gave it up, where a worker did.
+    pub build: Option<String>,
+    /// The trace that the order's request began.
+    pub trace_id: Option<String>,
+    /// What was tried in its run, oldest first.
+    pub attempts: Vec<Attempt>,
     /// Its headers, apart from those that only make it a dead letter.
     pub headers: Vec<(String, String)>,
     /// Its body, as it came. A document has room for 16 MiB; no producer takes more than 8.
@@ -66,12 +86,26 @@ impl Store {
     /// stays as it is; only its arrivals are counted, a repeat after a lost answer among them. A crash leaves the dead
     /// letter stored or not, and in its queue.
     ///
+    /// In `orders.dead.poison` a message that fails again comes under its old id. There an arrival opens a dead letter again
+    /// that was replayed or discarded: better seen twice than not at all.
+    ///
     /// # Errors
     /// The database did not answer in time, and the dead letter may be stored all the same; or it refuses the document.
     pub async fn park(&self, letter: &DeadLetter, now: Millis) -> Result<bool, StoreError> {
-        let upsert =
-            self.dead_letters.update_one(doc! { "_id": id(letter) }, arrival(letter, now)).upsert(true);
-        self.call("park", upsert).await.map(|result| result.upserted_id.is_some())
+        let id = id(letter);
+        let upsert = self.dead_letters.update_one(doc! { "_id": &id }, arrival(letter, now)).upsert(true);
+        let is_new = self.call("park", upsert).await?.upserted_id.is_some();
+        if !is_new && letter.queue == DeadLetterQueue::Poison {
+            self.open_again(&id).await?;
+        }
+        Ok(is_new)
+    }
+
+    /// Opens a dead letter that was replayed or discarded. A second call does nothing.
+    pub(crate) async fn open_again(&self, id: &str) -> Result<(), StoreError> {
+        let ended = doc! { "_id": id, "ended": { "$ne": null } };
+        let open = doc! { "$set": { "ended": Bson::Null, "lease": Bson::Null } };
+        self.call("open a dead letter", self.dead_letters.update_one(ended, open)).await.map(drop)
     }
 
     /// An account's order of which only a dead letter in `orders.dead.poison` is known: one that no worker can read, that
@@ -131,16 +165,28 @@ pub(crate) fn arrival(letter: &DeadLetter, now: Millis) -> Document {
 }
 
 fn fields(letter: &DeadLetter, now: Millis) -> Document {
-    let headers = letter.headers.iter().map(|(name, value)| doc! { "name": name, "value": value });
+    let failure = &letter.failure;
     let mut fields = doc! {
         "queue": queue_name(&letter.queue),
         "kind": &letter.kind,
         "reason": &letter.reason,
-        "headers": headers.collect::<Vec<_>>(),
-        "body": Binary { subtype: BinarySubtype::Generic, bytes: letter.body.clone() },
+        "class": failure.class.as_str(),
+        "answer": failure.answer(),
+        "fingerprint": failure.fingerprint().as_str(),
+        "attempts": attempts(&letter.attempts),
+        "headers": headers(&letter.headers),
+        "body": body(&letter.body),
         "size": i64::try_from(letter.body.len()).unwrap_or(i64::MAX),
         "first_seen": DateTime::from_millis(now),
+        "ended": Bson::Null,
+        "lease": Bson::Null,
     };
+    fields.extend(known([
+        ("step", failure.step.as_ref().map(StepName::as_str)),
+        ("code", failure.code.as_deref()),
+        ("build", letter.build.as_deref()),
+        ("trace_id", letter.trace_id.as_deref()),
+    ]));
     if let Some(Subject { order_id, account, generation }) = &letter.subject {
         fields.extend(doc! {
             "order_id": order_id.as_str(),
@@ -149,45 +195,4 @@ fn fields(letter: &DeadLetter, now: Millis) -> Document {
         });
     }
     fields
-}
-
-/// The queue's name on a broker where fleets have no prefix.
-fn queue_name(queue: &DeadLetterQueue) -> String {
-    let name = match queue {
-        DeadLetterQueue::Step(step) => step.as_str(),
-        DeadLetterQueue::Poison => "poison",
-        DeadLetterQueue::Held => "held",
-        DeadLetterQueue::Conflict => "conflict",
-    };
-    format!("orders.dead.{name}")
-}
-
-pub(crate) fn indexes() -> [IndexModel; 1] {
-    [IndexModel::builder().keys(doc! { "queue": 1, "first_seen": 1 }).build()]
-}
-
-pub(crate) fn validator() -> (Document, i32) {
-    let header = doc! {
-        "bsonType": "object",
-        "required": ["name", "value"],
-        "properties": { "name": { "bsonType": "string" }, "value": { "bsonType": "string" } },
-    };
-    let required = doc! {
-        "_id": text(),
-        "queue": text(),
-        "kind": text(),
-        "reason": { "bsonType": "string" },
-        "headers": { "bsonType": "array", "items": header },
-        "body": { "bsonType": "binData" },
-        "size": number(0),
-        "first_seen": { "bsonType": "date" },
-        "last_seen": { "bsonType": "date" },
-        "seen": long(1),
-    };
-    let names: Vec<_> = required.keys().cloned().collect();
-    let mut properties = required;
-    properties.extend(doc! { "order_id": text(), "account": text(), "gen": number(1) });
-    let title = format!("orderfleet dead letter, version {VALIDATOR_VERSION}");
-    let schema = doc! { "title": title, "bsonType": "object", "required": names, "properties": properties };
-    (doc! { "$jsonSchema": schema }, VALIDATOR_VERSION)
 }

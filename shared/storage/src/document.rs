@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use mongodb::bson::{self, Binary, DateTime, Document, RawDocument, spec::BinarySubtype};
 use orderfleet_domain::{
-    AccountId, Fingerprint, OrderId, StepName,
+    AccountId, Fingerprint, Order, OrderId, StepName,
     saga::{Cause, Entry, Hold, Millis, Nonce, Phase, Record, StepResult, StepState, WorkerId},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -26,6 +26,21 @@ pub(crate) struct Pinned {
     pub(crate) steps: Vec<StepName>,
     pub(crate) accepted_at: DateTime,
     pub(crate) created_at: DateTime,
+}
+
+/// Written by the claim of a run that a person began with a corrected order.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Corrected {
+    #[serde(default)]
+    pub(crate) corrected: Option<Correction>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Correction {
+    /// The first run that works on it.
+    #[serde(rename = "gen")]
+    pub(crate) generation: u32,
+    pub(crate) order: StoredOrder,
 }
 
 /// Written by the insert, by claims and by every compare-and-set.
@@ -85,6 +100,7 @@ pub(crate) struct StoredDocument {
     pub(crate) pinned: Pinned,
     pub(crate) deciding: Deciding,
     pub(crate) shared: Shared,
+    pub(crate) correction: Option<Correction>,
 }
 
 impl StoredDocument {
@@ -93,12 +109,18 @@ impl StoredDocument {
             pinned: bson::deserialize_from_slice(raw.as_bytes())?,
             deciding: bson::deserialize_from_slice(raw.as_bytes())?,
             shared: bson::deserialize_from_slice(raw.as_bytes())?,
+            correction: bson::deserialize_from_slice::<Corrected>(raw.as_bytes())?.corrected,
         })
+    }
+
+    /// What a worker works on: the posted order, or what a person made of it.
+    pub(crate) fn order_to_work(self) -> Order {
+        self.correction.map_or(self.pinned.order, |correction| correction.order).into()
     }
 
     /// What the saga core decides by.
     pub(crate) fn record(&self) -> Record {
-        let Self { pinned, deciding, shared } = self;
+        let Self { pinned, deciding, shared, .. } = self;
         Record {
             sv: deciding.sv,
             fp: pinned.fp.clone(),

@@ -71,6 +71,14 @@ pub enum StoreError {
         /// Why.
         source: BadDocument,
     },
+    /// A document of another collection than that of the orders, which this build cannot read or write.
+    #[error("a document of the collection {collection} cannot be read or written")]
+    Malformed {
+        /// The collection.
+        collection: &'static str,
+        /// Why.
+        source: BadDocument,
+    },
 }
 
 impl StoreError {

@@ -3,14 +3,19 @@
 //! One document per order is its idempotency record, saga log, fence and outbox at once. Decisions are made by the saga
 //! core and become compare-and-sets here; every answer is mapped to what the core expects in one place.
 
+mod balance;
 mod claim;
 mod connect;
 mod dead_letter;
 mod document;
 mod error;
 mod failure;
+mod inspection;
+mod listing;
+mod operator_log;
 mod order;
 mod reading;
+mod replay;
 mod saga;
 mod schema;
 mod settings;
@@ -20,9 +25,19 @@ mod unread;
 mod uri;
 mod view;
 
-pub use dead_letter::{DeadLetter, ParkedOrder, Subject};
+pub use balance::{RunEnd, Standing, UnderWay};
+pub use dead_letter::{
+    Attempt, Condition, Content, DeadLetter, Ended, GROUPS_MAX, How, LETTERS_MAX, Lease, Leased, Letter,
+    LetterCursor, LetterFilter, LetterGroup, LetterState, ParkedOrder, Subject, queue_of_word, queue_word,
+};
 pub use error::StoreError;
 pub use failure::{BadDocument, Failure};
+pub use inspection::{ClusterKind, Member, Members, Resources, SchemaDifference, ServerState, ShardKey};
+pub use listing::{
+    LetterOfOrder, ListedHold, ListedOrder, OrderCursor, OrderFilter, OrderPage, OrderStatus, Span,
+};
+pub use operator_log::{ActPhase, BadLogEntry, BadLogHead, LogEntry, LogHead, LogPage, LogRecord};
+pub use replay::{ItemState, Replay, ReplayItem, ReplayState};
 pub use settings::DatabaseSettings;
 pub use store::Store;
 pub use sweep::Overdue;

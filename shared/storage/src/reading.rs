@@ -12,7 +12,7 @@ use crate::{document::StoredDocument, failure::describe_bson};
 /// poison, or leaves to newer builds if the document's version is newer.
 pub(crate) fn read(order_id: &OrderId, raw: &RawDocument) -> (Record, Option<Order>) {
     match StoredDocument::read(raw) {
-        Ok(document) => (document.record(), Some(document.pinned.order.into())),
+        Ok(document) => (document.record(), Some(document.order_to_work())),
         Err(error) => {
             let version = version(raw);
             let error = describe_bson(&error);

@@ -45,8 +45,30 @@ impl Store {
     /// With a claim comes the order itself, which a worker that did not insert it has to learn. A document that cannot
     /// be read is claimed with a record that is not consistent, which the core parks, and without an order.
     pub async fn claim(&self, order_id: &OrderId, claim: &Claim) -> (StoreReply, Option<Order>) {
+        self.claim_with(order_id, claim, claim::update(claim)).await
+    }
+
+    /// As [`Store::claim`], for the claim that begins a run on an order that a person corrected. The run and the correction come
+    /// into the document by one write; what was posted stays in it. A claim that misses changes nothing.
+    pub async fn claim_corrected(
+        &self,
+        order_id: &OrderId,
+        claim: &Claim,
+        corrected: &Order,
+    ) -> (StoreReply, Option<Order>) {
+        match claim::update_corrected(claim, corrected) {
+            Ok(update) => self.claim_with(order_id, claim, update).await,
+            Err(error) => (StoreReply::Refused(refusal(&describe_bson(&error))), None),
+        }
+    }
+
+    async fn claim_with(
+        &self,
+        order_id: &OrderId,
+        claim: &Claim,
+        update: Document,
+    ) -> (StoreReply, Option<Order>) {
         let filter = claim::filter(order_id.as_str(), claim);
-        let update = claim::update(claim);
         let call = self.orders.find_one_and_update(filter, update).return_document(ReturnDocument::After);
         match self.call("claim", call).await {
             Ok(Some(raw)) => {

@@ -10,8 +10,8 @@ use mongodb::{
 use orderfleet_domain::saga::{CauseClass, Phase};
 
 use crate::{
-    Store, StoreError, dead_letter,
-    store::{DEAD_LETTERS, ORDERS},
+    Store, StoreError, dead_letter, operator_log::{self, OPERATOR_LOG}, replay,
+    store::{DEAD_LETTERS, ORDERS, REPLAY_ITEMS, REPLAYS},
 };
 
 /// Raised with every change of the validator: an older build does not put its own back.
@@ -26,17 +26,22 @@ impl Store {
     /// # Errors
     /// The database did not answer in time, or an index of the same name has other fields.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        self.prepare_collection(ORDERS, (validator(), VALIDATOR_VERSION), indexes()).await?;
-        self.prepare_collection(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes()).await
+        for Declared { name, validator, indexes } in declared() {
+            self.prepare_collection(name, validator, indexes).await?;
+        }
+        Ok(())
     }
 
     async fn prepare_collection(
         &self,
         name: &str,
         (validator, version): (Document, i32),
-        indexes: impl IntoIterator<Item = IndexModel>,
+        indexes: Vec<IndexModel>,
     ) -> Result<(), StoreError> {
         self.prepare_validator(name, validator, version).await?;
+        if indexes.is_empty() {
+            return Ok(());
+        }
         let collection = self.database.collection::<Document>(name);
         self.call("create indexes", collection.create_indexes(indexes)).await.map(drop)
     }
@@ -63,10 +68,32 @@ impl Store {
     }
 }
 
-fn indexes() -> [IndexModel; 3] {
+/// A collection as it has to be.
+pub(crate) struct Declared {
+    pub(crate) name: &'static str,
+    /// The validator and its version.
+    pub(crate) validator: (Document, i32),
+    /// Beside the one on `_id`.
+    pub(crate) indexes: Vec<IndexModel>,
+}
+
+/// Every collection.
+pub(crate) fn declared() -> Vec<Declared> {
+    let declare = |name, validator, indexes| Declared { name, validator, indexes };
+    vec![
+        declare(ORDERS, (validator(), VALIDATOR_VERSION), indexes().into()),
+        declare(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes().into()),
+        declare(OPERATOR_LOG, operator_log::validator(), operator_log::indexes().into()),
+        declare(REPLAYS, replay::validator(), replay::indexes().into()),
+        declare(REPLAY_ITEMS, replay::item_validator(), Vec::new()),
+    ]
+}
+
+fn indexes() -> [IndexModel; 4] {
     let owing = IndexOptions::builder().partial_filter_expression(doc! { "evp": true }).build();
     [
         IndexModel::builder().keys(doc! { "account": 1, "created_at": -1 }).build(),
+        IndexModel::builder().keys(doc! { "created_at": 1 }).build(),
         IndexModel::builder().keys(doc! { "phase": 1, "due_at": 1 }).build(),
         IndexModel::builder().keys(doc! { "sweep_due": 1 }).options(owing).build(),
     ]
@@ -177,7 +204,7 @@ fn date_or_null() -> Document {
     doc! { "bsonType": ["date", "null"] }
 }
 
-fn version_of(validator: &Document) -> Option<i32> {
+pub(crate) fn version_of(validator: &Document) -> Option<i32> {
     let title = validator.get_document("$jsonSchema").ok()?.get_str("title").ok()?;
     title.rsplit(' ').next()?.parse().ok()
 }

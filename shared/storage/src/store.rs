@@ -13,6 +13,10 @@ use crate::StoreError;
 pub(crate) const ORDERS: &str = "orders";
 /// Name of the collection of dead letters.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// Name of the collection of replays.
+pub(crate) const REPLAYS: &str = "replays";
+/// Name of the collection of their items.
+pub(crate) const REPLAY_ITEMS: &str = "replay_items";
 
 /// The order documents and the dead letters. Cheap to clone; all clones share one pool of connections.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) orders: Collection<RawDocumentBuf>,
     pub(crate) dead_letters: Collection<RawDocumentBuf>,
+    pub(crate) replays: Collection<RawDocumentBuf>,
+    pub(crate) replay_items: Collection<RawDocumentBuf>,
     /// The driver has no timeout of its own for a whole call.
     pub(crate) timeout: Duration,
 }
@@ -28,7 +34,8 @@ impl Store {
     pub(crate) fn new(client: &Client, name: &str, timeout: Duration) -> Self {
         let database = client.database(name);
         let (orders, dead_letters) = (database.collection(ORDERS), database.collection(DEAD_LETTERS));
-        Self { database, orders, dead_letters, timeout }
+        let (replays, replay_items) = (database.collection(REPLAYS), database.collection(REPLAY_ITEMS));
+        Self { database, orders, dead_letters, replays, replay_items, timeout }
     }
 
     /// Asks the primary for a sign of life.

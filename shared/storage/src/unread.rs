@@ -10,7 +10,11 @@ use orderfleet_domain::{
     saga::{Millis, Nonce},
 };
 
-use crate::{DeadLetter, Store, StoreError, dead_letter::arrival, document::binary};
+use crate::{
+    DeadLetter, Store, StoreError,
+    dead_letter::{arrival, known},
+    document::binary,
+};
 
 /// A dead letter as far as it is known without looking into its body. Its document stands beside the one that
 /// [`Store::park`] makes of it, as `<order id>.unread.<id>`, or `unread.<id>` where the order is not known.
@@ -27,8 +31,8 @@ pub struct Unread {
 impl Store {
     /// Stores a dead letter before its body is read, majority-committed, and says how many readings of it were begun and
     /// neither ended nor taken back, this one included. Each counts once under its name, however often this is
-    /// called: repeat it with the same name where the answer was lost. A crash leaves the letter and the count, which is
-    /// their use. Every redelivery adds one name, until whoever reads the letter stops at a number of them.
+    /// called: repeat it with the same name where the answer was lost. One that was replayed or discarded is open again. A crash
+    /// leaves the letter and the count, which is their use. Every redelivery adds one name, until whoever reads the letter stops at a number of them.
     ///
     /// # Errors
     /// As [`Store::park`].
@@ -43,8 +47,11 @@ impl Store {
             .find_one_and_update(filter(unread), begun(unread, reading, now))
             .upsert(true)
             .return_document(ReturnDocument::After)
-            .projection(doc! { "readings": 1 });
+            .projection(doc! { "readings": 1, "ended": 1 });
         let stored = self.call("park", upsert).await?;
+        if stored.as_ref().is_some_and(is_ended) {
+            self.open_again(&id(unread)).await?;
+        }
         Ok(stored.as_ref().map_or(1, readings))
     }
 
@@ -70,23 +77,30 @@ impl Store {
     }
 }
 
-/// The order's id comes first, as in the id of every dead letter of an order: they are one range.
 fn filter(unread: &Unread) -> Document {
+    doc! { "_id": id(unread) }
+}
+
+/// The order's id comes first, as in the id of every dead letter of an order: they are one range.
+fn id(unread: &Unread) -> String {
     let own = format!("unread.{}", unread.letter.id);
-    doc! { "_id": unread.order_id.as_ref().map_or(own.clone(), |order_id| format!("{order_id}.{own}")) }
+    unread.order_id.as_ref().map_or(own.clone(), |order_id| format!("{order_id}.{own}"))
 }
 
 fn begun(unread: &Unread, reading: Nonce, now: Millis) -> Document {
-    let known = [
-        ("order_id", unread.order_id.as_ref().map(OrderId::as_str)),
-        ("account", unread.account.as_ref().map(AccountId::as_str)),
-    ];
     let mut update = arrival(&unread.letter, now);
     if let Ok(inserted) = update.get_document_mut("$setOnInsert") {
-        inserted.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+        inserted.extend(known([
+            ("order_id", unread.order_id.as_ref().map(OrderId::as_str)),
+            ("account", unread.account.as_ref().map(AccountId::as_str)),
+        ]));
     }
     update.insert("$addToSet", doc! { "readings": binary(reading) });
     update
+}
+
+fn is_ended(stored: &RawDocumentBuf) -> bool {
+    stored.get_document("ended").is_ok()
 }
 
 fn readings(stored: &RawDocumentBuf) -> usize {

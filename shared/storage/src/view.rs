@@ -19,8 +19,10 @@ pub struct OrderView {
     pub order_id: OrderId,
     /// Whose it is.
     pub account: AccountId,
-    /// What was ordered.
+    /// What was posted.
     pub order: Order,
+    /// What a person made of it, and the first run that works on that.
+    pub correction: Option<(u32, Order)>,
     /// Where it stands.
     pub record: Record,
     /// What happened to it, oldest first; the newest 64 entries.
@@ -57,11 +59,12 @@ impl Store {
 impl From<StoredDocument> for OrderView {
     fn from(document: StoredDocument) -> Self {
         let record = document.record();
-        let StoredDocument { pinned, shared, .. } = document;
+        let StoredDocument { pinned, shared, correction, .. } = document;
         Self {
             order_id: pinned.id,
             account: pinned.account,
             order: pinned.order.into(),
+            correction: correction.map(|correction| (correction.generation, correction.order.into())),
             record,
             history: shared.history.into_iter().map(Entry::from).collect(),
             conflicts: shared.conflicts.len(),

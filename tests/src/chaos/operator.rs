@@ -111,7 +111,7 @@ fn command(order: &Waiting) -> anyhow::Result<Command> {
             let (hold, reason) = (hold.clone(), "chaos".to_owned());
             (generation, CommandKind::Resolve { hold, decision: Decision::Release, reason })
         }
-        None => (generation + 1, CommandKind::Run {}),
+        None => (generation + 1, CommandKind::Run { order: None }),
     };
     let (order_id, account) = (order.order_id.parse()?, order.account.parse()?);
     Ok(Command { order_id, account, generation, fp: None, kind })

@@ -46,7 +46,7 @@ fn compensate() -> Command {
 }
 
 fn run() -> Command {
-    Command { generation: 2, fp: None, ..command(CommandKind::Run {}) }
+    Command { generation: 2, fp: None, ..command(CommandKind::Run { order: None }) }
 }
 
 fn resolve() -> Command {

@@ -2,14 +2,19 @@
 
 use orderfleet_domain::{
     AccountId, Command, DecodeError, OrderId,
+    failure::{Failure, FailureClass},
     saga::{DeadLetterQueue, body_id, poison_id},
 };
 use orderfleet_messaging::{Delivery, Headers};
 use orderfleet_storage::{DeadLetter, Subject, Unread};
 use serde::Deserialize;
 
+use super::diagnosis::{by_reason, trace_id};
+
 /// The reason of a dead letter that the broker itself moved, which says none.
-const DELIVERY_LIMIT: &str = "crashed workers until the delivery limit";
+pub(super) const DELIVERY_LIMIT: &str = "crashed workers until the delivery limit";
+/// The reason of a dead letter that is not read any more, or not yet.
+pub(super) const WORKERS_ENDED: &str = "workers ended while they read it";
 const KIND_CHARS_MAX: usize = 32;
 
 /// A dead letter as it came.
@@ -45,8 +50,9 @@ impl Arrival<'_> {
     /// The letter as far as it is known without looking into its body.
     pub(super) fn unread(&self, reason: &str) -> Unread {
         let id = self.named().map_or_else(|| body_id(self.body), str::to_owned);
+        let failure = Failure::new(None, FailureClass::Unreadable, None, reason);
         Unread {
-            letter: self.letter(id, self.headers.kind(), reason),
+            letter: DeadLetter { failure, ..self.letter(id, self.headers.kind(), reason) },
             order_id: self.headers.order_id(),
             account: self.headers.account(),
         }
@@ -71,7 +77,7 @@ impl Arrival<'_> {
 
     fn letter(&self, id: String, kind: Option<&str>, reason: &str) -> DeadLetter {
         // What has waited as a dead letter waits anew once it is published again.
-        let own = ["dead_letter_id", "reason", "first_seen"];
+        let own = ["dead_letter_id", "reason", "build", "first_seen"];
         let carried = self.headers.texts().filter(|(name, _)| !own.contains(name));
         let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("unknown");
         DeadLetter {
@@ -79,6 +85,10 @@ impl Arrival<'_> {
             queue: self.queue.clone(),
             kind: kind.chars().take(KIND_CHARS_MAX).collect(),
             reason: reason.to_owned(),
+            failure: by_reason(self.queue, reason),
+            build: self.headers.get("build").filter(|build| !build.is_empty()).map(str::to_owned),
+            trace_id: self.headers.get("traceparent").and_then(trace_id),
+            attempts: Vec::new(),
             headers: carried.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             body: self.body.to_vec(),
             subject: None,
@@ -137,12 +147,14 @@ mod tests {
     fn a_dead_letter_of_a_worker_says_its_id_and_reason_and_keeps_its_other_headers() {
         let command = cancel(Timestamp::UNIX_EPOCH);
         let headers = Headers::new("cancel").dead_letter_id("id").reason("why").traceparent(Some("00-1"));
+        let headers = headers.build("0.1.0");
         let letter = read(&headers, &command.encode());
         assert_eq!(
             (letter.id.as_str(), letter.reason.as_str(), letter.kind.as_str()),
             ("id", "why", "cancel")
         );
         assert_eq!(letter.headers, [("traceparent".to_owned(), "00-1".to_owned())]);
+        assert_eq!(letter.build.as_deref(), Some("0.1.0"));
         assert_eq!(letter.body, command.encode());
         let subject = Subject { order_id: command.order_id, account: command.account, generation: 1 };
         assert_eq!(letter.subject, Some(subject));

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use orderfleet_domain::{
     AccountId, CommandKind, Fingerprint, Order, OrderId,
     saga::{
-        Claim, ClaimKind, DOCUMENT_VERSION, Nonce, Phase, Phases, Record, StepSettings, StoreReply, WorkerId,
+        Cause, CauseClass, Claim, ClaimKind, DOCUMENT_VERSION, Nonce, Phase, Phases, Record, StepSettings,
+        StoreReply, WorkerId,
     },
 };
 use orderfleet_messaging::Headers;
@@ -165,6 +166,36 @@ async fn an_order_that_has_ended_is_swept_for_its_event_again() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_carries_what_its_orders_document_tells_of_its_own_run() {
+    let mut fixture = Fixture::start().await;
+    fixture.headers = Headers::new("place").dead_letter_id("letter").reason("deadline_passed").build("b1");
+    let queue = DeadLetterQueue::Step("fulfilment".parse().unwrap());
+    for (key, generation, answer) in [("same", 1, "503 Service Unavailable"), ("later", 2, "deadline_passed")]
+    {
+        let place = place(key);
+        let cause = Cause {
+            class: CauseClass::DeadlinePassed,
+            step: "fulfilment".parse().unwrap(),
+            code: None,
+            message: "503 Service Unavailable".into(),
+            rev: 5,
+        };
+        let failed = |record| Record { generation, phase: Phase::Undone, cause: Some(cause), ..record };
+        fixture.given(&place, failed).await;
+        let body = place.encode();
+        let arrival = Arrival { queue: &queue, ..fixture.arrival(&body) };
+        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Done);
+        let letters = fixture.store().all_letters_of(&place.order_id).await.unwrap();
+        let letter = &letters[0];
+        assert_eq!((letter.class.as_str(), letter.answer.as_str()), ("deadline_passed", answer));
+        assert_eq!(
+            (letter.step.as_ref().unwrap().as_str(), letter.build.as_deref()),
+            ("fulfilment", Some("b1"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
     let fixture = Fixture::start().await;
     let place = place("a");
@@ -209,7 +240,7 @@ async fn an_unread_dead_letter_shows_the_order_that_its_headers_name() {
 async fn what_a_newer_build_wrote_is_left_to_newer_builds_and_nothing_is_stored_for_it() {
     let fixture = Fixture::start().await;
     let place = place("a");
-    let newer = String::from_utf8(place.encode()).unwrap().replace(r#""v":1"#, r#""v":2"#);
+    let newer = String::from_utf8(place.encode()).unwrap().replace(r#""v":1"#, r#""v":99"#);
     for redelivered in [false, true] {
         let arrival = Arrival { redelivered, ..fixture.arrival(newer.as_bytes()) };
         assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Later(Why::NewerBuild));

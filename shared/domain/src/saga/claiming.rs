@@ -24,7 +24,7 @@ impl Handling {
                 self.insert(policy, moment)
             }
             CommandKind::Cancel { .. } => self.read(0),
-            CommandKind::Run {} => self.claim(policy, moment, ClaimKind::NewRun, 0),
+            CommandKind::Run { .. } => self.claim(policy, moment, ClaimKind::NewRun, 0),
             CommandKind::Resolve { hold, .. } => {
                 let kind = ClaimKind::Resolve(hold.clone());
                 self.claim(policy, moment, kind, 0)
@@ -193,7 +193,7 @@ impl Handling {
     /// told from the document once the next run has begun.
     fn start_run(&mut self, policy: &Policy, moment: &Moment, claims: u32, record: &Record) -> Effect {
         let is_next = record.generation + 1 == self.delivered.command.generation;
-        let is_run = matches!(self.delivered.command.kind, CommandKind::Run {});
+        let is_run = matches!(self.delivered.command.kind, CommandKind::Run { .. });
         if !is_run || !is_next || record.phase != Phase::Undone || record.is_final {
             return self.end(Ending::NothingToDo);
         }

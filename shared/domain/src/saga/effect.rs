@@ -366,6 +366,16 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// What is told of a run that has ended so.
+    #[must_use]
+    pub fn of_end(phase: Phase, is_final: bool) -> Self {
+        match (phase, is_final) {
+            (Phase::Done, _) => Self::Completed,
+            (_, true) => Self::Cancelled,
+            (_, false) => Self::Failed,
+        }
+    }
+
     /// Routing key and CloudEvents type.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -81,11 +81,7 @@ impl Handling {
         if moment.blocked {
             return self.not_published(Vec::new(), then);
         }
-        let event = match (record.phase, record.is_final) {
-            (Phase::Done, _) => EventType::Completed,
-            (_, true) => EventType::Cancelled,
-            (_, false) => EventType::Failed,
-        };
+        let event = EventType::of_end(record.phase, record.is_final);
         let mut publications = Vec::new();
         if event == EventType::Failed {
             publications.push(self.failed(record));

@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Fingerprint, StepName};
 
-/// Newest document version this build can work with. A document with a newer one is left to newer builds.
-pub const DOCUMENT_VERSION: u32 = 1;
+/// Newest document version this build can work with. A document with a newer one is left to newer builds. A document has the
+/// lowest version that describes it: 1, or 2 once it holds an order that a person corrected.
+pub const DOCUMENT_VERSION: u32 = 2;
+/// The version of documents that hold the posted order alone.
+const FIRST_VERSION: u32 = 1;
 
 /// Milliseconds since 1970 in UTC, by the clock of whoever wrote it. Only pace depends on clocks, never correctness.
 pub type Millis = i64;
@@ -117,7 +120,7 @@ impl Record {
         nonce: Nonce,
     ) -> Self {
         Self {
-            sv: DOCUMENT_VERSION,
+            sv: FIRST_VERSION,
             fp,
             steps,
             generation: 1,
@@ -148,6 +151,7 @@ impl Record {
     pub fn next_run(&self) -> Self {
         let mut next =
             Self::first(self.fp.clone(), self.steps.clone(), WorkerId(String::new()), 0, self.nonce);
+        next.sv = self.sv;
         next.generation = self.generation + 1;
         next.epoch = self.epoch;
         next.rev = self.rev;

@@ -4,6 +4,7 @@
 
 mod consuming;
 mod delivery_limit;
+mod inspection;
 mod outages;
 mod pausing;
 mod publishing;

@@ -1,8 +1,14 @@
 //! Claims: who gets an order, and what a new run starts from.
 
-use orderfleet_domain::saga::{Cause, CauseClass, ClaimKind, Hold, Phase, Phases, Record, StoreReply};
+use mongodb::bson::doc;
+use orderfleet_domain::{
+    Order,
+    saga::{
+        Cause, CauseClass, Claim, ClaimKind, DOCUMENT_VERSION, Hold, Phase, Phases, Record, StoreReply,
+    },
+};
 
-use crate::support::{LEASE_MS, NOW, claimed, in_database, order, order_id, other_fp, steps, worker};
+use crate::support::{LEASE_MS, NOW, account, claimed, in_database, order, order_id, other_fp, steps, worker};
 
 #[tokio::test]
 async fn a_live_lease_excludes_others_but_not_its_owner() {
@@ -80,7 +86,7 @@ async fn a_claim_misses_what_it_is_not_meant_for() {
             ("held", Record { hold: Some(hold), ..free.clone() }),
             ("later-run", Record { generation: 2, ..free.clone() }),
             ("other-body", Record { fp: other_fp(0), ..free.clone() }),
-            ("newer-build", Record { sv: 2, ..free.clone() }),
+            ("newer-build", Record { sv: DOCUMENT_VERSION + 1, ..free.clone() }),
         ];
         for (key, record) in cases {
             let id = db.given(key, &record).await;
@@ -174,6 +180,30 @@ async fn no_run_follows_a_final_a_running_or_an_owing_one() {
             let claim = db.claim("w2", ClaimKind::NewRun);
             assert_eq!(db.store.claim(&id, &claim).await.0, StoreReply::NoMatch, "{key}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_on_a_corrected_order_works_on_it_as_do_the_runs_after_it() {
+    in_database(async |db| {
+        let undone = Record { phase: Phase::Undone, lease_until: 0, owner: None, ..db.first() };
+        let id = db.given("a", &undone).await;
+        let corrected = Order { payment_ref: "pay_corrected".parse().unwrap(), ..order() };
+        let claim = db.claim("w2", ClaimKind::NewRun);
+        let (reply, worked) = db.store.claim_corrected(&id, &claim, &corrected).await;
+        let record = claimed(reply);
+        assert_eq!((record.generation, record.sv, worked), (2, DOCUMENT_VERSION, Some(corrected.clone())));
+        let twice = db.store.claim_corrected(&id, &claim, &order()).await;
+        assert_eq!(twice, (StoreReply::NoMatch, None), "run 2 starts once");
+
+        let ended = doc! { "$set": { "phase": "UNDONE", "lease_until": null, "owner": null } };
+        db.orders().update_one(doc! { "_id": id.as_str() }, ended).await.unwrap();
+        let third = Claim { generation: 2, ..db.claim("w3", ClaimKind::NewRun) };
+        let (reply, worked) = db.store.claim(&id, &third).await;
+        assert_eq!((claimed(reply).sv, worked), (DOCUMENT_VERSION, Some(corrected.clone())));
+        let view = db.store.find_for_account(&id, &account()).await.unwrap().unwrap();
+        assert_eq!((view.order, view.correction), (order(), Some((2, corrected))), "what was posted stays");
     })
     .await;
 }

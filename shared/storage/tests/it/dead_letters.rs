@@ -1,8 +1,11 @@
 //! Dead letters: stored once, counted at every arrival, found by their order.
 
 use futures_util::{TryStreamExt as _, future::join_all};
-use mongodb::bson::{Document, doc};
-use orderfleet_domain::saga::DeadLetterQueue;
+use mongodb::bson::{Bson, Document, doc};
+use orderfleet_domain::{
+    failure::{Failure, FailureClass},
+    saga::DeadLetterQueue,
+};
 use orderfleet_storage::{DeadLetter, Subject, Unread};
 
 use crate::support::{Fixture, NOW, account, in_database, order_id};
@@ -14,6 +17,10 @@ fn letter(id: &str, key: &str) -> DeadLetter {
         subject: Some(Subject { order_id: order_id(key), account: account(), generation: 1 }),
         kind: "place".into(),
         reason: "crashed workers".into(),
+        failure: Failure::new(None, FailureClass::Crashed, None, "crashed workers"),
+        build: Some("0.1.0".into()),
+        trace_id: None,
+        attempts: Vec::new(),
         headers: vec![("traceparent".into(), "00-1".into()), ("cloudEvents:a.b$".into(), String::new())],
         body: b"\0no text\xff".to_vec(),
     }
@@ -41,6 +48,11 @@ async fn a_dead_letter_is_stored_as_it_came_and_its_arrivals_are_counted() {
             texts.map(|name| document.get_str(name).unwrap()),
             [&format!("{id}.l"), "orders.dead.poison", id.as_str(), "demo", "place", "crashed workers"]
         );
+        assert_eq!(
+            ["class", "answer", "build"].map(|name| document.get_str(name).unwrap()),
+            ["crashed", "crashed workers", "0.1.0"]
+        );
+        assert!(["ended", "lease"].iter().all(|name| document.get(name) == Some(&Bson::Null)), "{document}");
         assert_eq!(["gen", "size", "seen"].map(|name| document.get_i64(name).unwrap()), [1, 9, 3]);
         assert_eq!(document.get_binary_generic("body").unwrap(), b"\0no text\xff");
         let header = document.get_array("headers").unwrap()[1].as_document().unwrap();

@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
 
 mod as_modelled;
+mod balance;
 mod claims;
 mod dead_letters;
 mod documents;
 mod failures;
 mod holds;
+mod inspection;
+mod letters;
+mod listing;
 mod notes;
+mod operator_log;
 mod schema;
 mod support;
 mod sweeps;

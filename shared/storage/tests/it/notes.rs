@@ -1,7 +1,7 @@
 //! Notes: written by anybody, and nothing a decision is based on moves.
 
 use mongodb::bson::doc;
-use orderfleet_domain::saga::{Note, Phase, Record, StoreReply};
+use orderfleet_domain::saga::{DOCUMENT_VERSION, Note, Phase, Record, StoreReply};
 
 use crate::support::{NOW, account, in_database, order_id, other_fp};
 
@@ -45,7 +45,7 @@ async fn a_document_of_a_newer_version_is_neither_noted_in_nor_swept() {
     in_database(async |db| {
         let first = Record { evp: true, ..db.first() };
         let id = db.given("a", &first).await;
-        let newer = doc! { "$set": { "sv": i64::from(first.sv) + 1 } };
+        let newer = doc! { "$set": { "sv": i64::from(DOCUMENT_VERSION) + 1 } };
         db.orders().update_one(doc! { "_id": id.as_str() }, newer).await.unwrap();
         let before = db.document(&id).await;
         for note in [Note::Cancel, Note::CancelTooLate(5), Note::Conflict(other_fp(0)), owed(1, 1, false)] {

@@ -52,7 +52,7 @@ async fn the_sweepers_two_queries_go_by_their_indexes() {
 }
 
 /// What the profiler wrote down of these calls, in their order.
-async fn profiled(db: &Fixture, calls: impl Future<Output = ()>) -> Vec<Document> {
+pub(crate) async fn profiled(db: &Fixture, calls: impl Future<Output = ()>) -> Vec<Document> {
     db.database.run_command(doc! { "profile": 2 }).await.unwrap();
     calls.await;
     db.database.run_command(doc! { "profile": 0 }).await.unwrap();

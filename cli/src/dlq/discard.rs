@@ -1,0 +1,133 @@
+//! `orderfleet dlq discard`: gives dead letters up.
+
+use std::process::ExitCode;
+
+use orderfleet_operations::dead_letters::{DiscardPlan, Discarded};
+use orderfleet_storage::LetterGroup;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::selection::RequiredSelection;
+use super::{asked, dead_letters, failed, nothing};
+use crate::exit::{Failure, INTERRUPTED, PARTLY, PLAN_CHANGED};
+use crate::fleet::FleetArgs;
+use crate::output::{Output, Row as _, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  orderfleet dlq discard --where 'queue=conflict and age>30d'
+  orderfleet dlq discard --where 'queue=conflict and age>30d' --yes --expect 198 --reason answered
+  orderfleet dlq list --where 'class=unreadable' --ids-only | orderfleet dlq discard --ids -
+
+Without --yes nothing is done: what would be discarded is shown. A discarded dead letter is kept,
+with who gave it up and why, and is found with is:ended. Orders are not touched: one that is HELD
+stays so until a person resolves it.
+
+Exit codes:
+    0  done, or shown
+    3  some are left: another operator has them in hand
+    4  nothing matches
+    8  with --expect: there are more or fewer by now; nothing was done
+  130  interrupted; the same command again continues";
+
+/// Give dead letters up; shows what that would be, and with --yes does it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    selection: RequiredSelection,
+    /// Do it
+    #[arg(long, requires = "reason")]
+    yes: bool,
+    /// Do it only if they are so many, as shown before
+    #[arg(long, value_name = "N", requires = "yes")]
+    expect: Option<u64>,
+    /// Why, for the operator log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    fleet: FleetArgs,
+}
+
+#[derive(Serialize)]
+struct Outcome<'a> {
+    database: &'a str,
+    count: u64,
+    groups: &'a [LetterGroup],
+    /// None where it was only planned.
+    done: Option<Discarded>,
+}
+
+/// Prints the plan; with --yes, does it and prints what came of it.
+///
+/// # Errors
+/// Nothing was chosen, the number is not the expected one, the database does not answer, or the operator log refuses the
+/// record.
+pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let Args { selection, yes, expect, reason, fleet } = args;
+    let chosen = selection.resolve()?;
+    let fleet = fleet.resolve()?;
+    let letters = dead_letters(&fleet).await?;
+    let plan = letters.plan_discard(chosen.filter, &chosen.text).await.map_err(failed)?;
+    let database = fleet.database.name.as_str();
+    if plan.count == 0 {
+        print(output, database, &plan, None)?;
+        return Ok(nothing("no dead letter matches"));
+    }
+    let (true, Some(reason)) = (yes, reason) else {
+        print(output, database, &plan, None)?;
+        eprintln!(
+            "{} dead letters of the database {database} would be discarded; nothing is done",
+            plan.count
+        );
+        eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.count);
+        return Ok(ExitCode::SUCCESS);
+    };
+    if expect.is_some_and(|expected| expected != plan.count) {
+        let what = format!("{} dead letters match by now; nothing was done", plan.count);
+        let next = "look again without --yes, then give the number that is shown".into();
+        return Err(Failure { what, next, code: PLAN_CHANGED }.into());
+    }
+    let stop = CancellationToken::new();
+    let bar = indicatif::ProgressBar::new(plan.count);
+    let asked = asked(reason)?;
+    let done = tokio::select! {
+        done = letters.discard(&plan, &asked, &stop, |done| bar.set_position(seen_to(done))) => done,
+        never = stop_at_ctrl_c(&stop) => match never {},
+    };
+    bar.finish_and_clear();
+    let done = done.map_err(failed)?;
+    print(output, database, &plan, Some(done))?;
+    eprintln!(
+        "{} discarded, {} in other hands, {} ended meanwhile",
+        done.discarded, done.in_other_hands, done.ended_meanwhile
+    );
+    Ok(match done {
+        Discarded { is_interrupted: true, .. } => INTERRUPTED.into(),
+        Discarded { in_other_hands: 1.., .. } => PARTLY.into(),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn print(output: Output, database: &str, plan: &DiscardPlan, done: Option<Discarded>) -> anyhow::Result<()> {
+    let result = Outcome { database, count: plan.count, groups: &plan.groups, done };
+    output.print(&result, &table(LetterGroup::HEADER, plan.groups.iter().map(LetterGroup::cells)))
+}
+
+fn seen_to(done: &Discarded) -> u64 {
+    done.discarded + done.in_other_hands + done.ended_meanwhile
+}
+
+/// The first Ctrl-C stops after the letters in hand, the second at once.
+async fn stop_at_ctrl_c(stop: &CancellationToken) -> std::convert::Infallible {
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if stop.is_cancelled() {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("stopping; Ctrl-C again leaves at once");
+        stop.cancel();
+    }
+}

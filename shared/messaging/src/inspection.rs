@@ -1,0 +1,221 @@
+//! Looking at a broker piece by piece, where asserting the topology would stop at the first difference, and changing what
+//! is declared there.
+
+mod answer;
+mod change;
+mod difference;
+mod login;
+mod probe;
+
+use std::{fmt, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use lapin::{
+    Channel, Connection, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::time::timeout;
+
+use crate::{BrokerSettings, ConnectError, Topology, connection::connect};
+
+use answer::{ANSWER_TIMEOUT, PRECONDITION_FAILED, answer, code, is_missing, told};
+
+pub use answer::InspectionError;
+pub use difference::Difference;
+pub use login::Login;
+pub use probe::Probe;
+
+/// Pieces looked at at once, each on a channel of its own: a difference closes the channel it was found on.
+const LOOKS_AT_ONCE: usize = 16;
+/// Longest wait for the broker to close a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A declared exchange or queue, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// An exchange.
+    Exchange(String),
+    /// A queue.
+    Queue(String),
+}
+
+/// What a queue holds, as its leader says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages waiting for a consumer or for their time to live. Those on their way to a dead-letter exchange, at least
+    /// once, are not among them.
+    pub ready: u32,
+    /// Consumers. Of a quorum queue also those that were cancelled while messages are still in their hands.
+    pub consumers: u32,
+}
+
+/// What the broker has of a declared exchange or queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// As declared.
+    Equal,
+    /// Not there.
+    Missing,
+    /// There, with another property that cannot be changed. The broker tells the first one alone.
+    Different(Difference),
+    /// The broker did not say, or this user may not ask; why.
+    Unknown(String),
+}
+
+/// One piece of the declared topology, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Which.
+    pub item: Item,
+    /// What the broker has of it.
+    pub found: Found,
+    /// What it holds, if it is a queue that is there.
+    pub counts: Option<Counts>,
+}
+
+/// A connection to look at a broker with. It asserts nothing.
+#[derive(Debug)]
+pub struct Inspector {
+    settings: BrokerSettings,
+    topology: Topology,
+    name: String,
+    connection: Connection,
+}
+
+impl Inspector {
+    /// Connects, in bounded time; tries once. `name` is shown to operators of the broker.
+    ///
+    /// # Errors
+    /// Wrong settings or credentials, or no answer.
+    pub async fn connect(
+        settings: &BrokerSettings,
+        topology: Topology,
+        name: &str,
+    ) -> Result<Self, ConnectError> {
+        let connection = connect(&settings.address()?, name).await?;
+        Ok(Self { settings: settings.clone(), topology, name: name.to_owned(), connection })
+    }
+
+    /// The topology that the broker is compared with.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Looks at every declared exchange and queue, in the order of their declaration. Nothing is changed: what is missing is
+    /// not declared. Bindings cannot be seen over AMQP.
+    pub async fn look(&self) -> Vec<Looked> {
+        stream::iter(self.topology.items())
+            .map(|item| self.look_at(item))
+            .buffered(LOOKS_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// What a queue holds now.
+    ///
+    /// # Errors
+    /// There is no such queue, or no answer in time.
+    pub async fn counts(&self, queue: &str) -> Result<Counts, InspectionError> {
+        let what = || format!("tell what {queue} holds");
+        let asked = async { passive_queue(&self.connection.create_channel().await?, queue).await };
+        answer(what, asked).await
+    }
+
+    /// Takes leave of the broker.
+    pub async fn close(self) {
+        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(200, "looked".into())).await;
+    }
+
+    async fn look_at(&self, item: Item) -> Looked {
+        let looked = timeout(ANSWER_TIMEOUT, self.compare(&item)).await;
+        let silent = |_| (Found::Unknown(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())), None);
+        let (found, counts) = looked.unwrap_or_else(silent);
+        Looked { item, found, counts }
+    }
+
+    /// A declaration of something missing would make it, so that is asked first.
+    async fn compare(&self, item: &Item) -> (Found, Option<Counts>) {
+        let channel = match self.connection.create_channel().await {
+            Ok(channel) => channel,
+            Err(error) => return (Found::Unknown(told(&error)), None),
+        };
+        let there = match item {
+            Item::Exchange(name) => passive_exchange(&channel, name).await.map(|()| None),
+            Item::Queue(name) => passive_queue(&channel, name).await.map(Some),
+        };
+        let counts = match there {
+            Ok(counts) => counts,
+            Err(error) if is_missing(&error) => return (Found::Missing, None),
+            Err(error) => return (Found::Unknown(told(&error)), None),
+        };
+        let found = match self.topology.declare_again(item, &channel).await {
+            Ok(()) => Found::Equal,
+            Err(error) if code(&error) == Some(PRECONDITION_FAILED) => {
+                Found::Different(Difference::parse(&told(&error)))
+            }
+            Err(error) => Found::Unknown(told(&error)),
+        };
+        (found, counts)
+    }
+}
+
+impl Topology {
+    /// Every declared exchange and queue.
+    fn items(&self) -> Vec<Item> {
+        let exchanges = self.exchanges.iter().map(|exchange| Item::Exchange(exchange.name.clone()));
+        exchanges.chain(self.queues.iter().map(|queue| Item::Queue(queue.name.clone()))).collect()
+    }
+
+    /// Declares something as the topology says. The broker compares, if it is there.
+    async fn declare_again(&self, item: &Item, channel: &Channel) -> lapin::Result<()> {
+        match item {
+            Item::Exchange(name) => match self.exchanges.iter().find(|exchange| exchange.name == *name) {
+                Some(exchange) => exchange.declare(channel).await,
+                None => Ok(()),
+            },
+            Item::Queue(name) => match self.queues.iter().find(|queue| queue.name == *name) {
+                Some(queue) => queue.declare(channel).await,
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl Item {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Exchange(name) | Self::Queue(name) => name,
+        }
+    }
+
+    /// `exchange` or `queue`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exchange(_) => "exchange",
+            Self::Queue(_) => "queue",
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.kind(), self.name())
+    }
+}
+
+async fn passive_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    // The kind is not looked at.
+    channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+}
+
+async fn passive_queue(channel: &Channel, name: &str) -> lapin::Result<Counts> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    Ok(Counts { ready: queue.message_count(), consumers: queue.consumer_count() })
+}

@@ -1,0 +1,161 @@
+//! The plan of a replay: which dead letters, and what would become of each. Nothing is changed by it.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use orderfleet_domain::{FailureFingerprint, StepName};
+use orderfleet_storage::{Letter, LetterFilter, Store, StoreError};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::replay::{Course, course};
+
+/// Most dead letters of one plan: narrow the selection, and replay in parts.
+const ITEMS_MAX: usize = 100_000;
+const LETTERS_PER_CALL: u32 = 500;
+/// Orders asked for at once.
+const READS: usize = 16;
+const PLAN_ID_BYTES: usize = 5;
+
+/// What a replay would do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Names this plan: another selection, or orders that stand differently by now, give another.
+    pub id: String,
+    /// What was asked for.
+    pub selection: String,
+    /// Every dead letter, oldest first.
+    pub items: Vec<Planned>,
+}
+
+/// One dead letter of a plan.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The dead letter.
+    pub letter: Letter,
+    /// What would be done about it.
+    pub course: Course,
+}
+
+/// Dead letters of a plan that failed in the same way and would be treated in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// How they failed.
+    pub fingerprint: FailureFingerprint,
+    /// Where they are.
+    pub queue: String,
+    /// At which step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepName>,
+    /// What kind of failure.
+    pub class: String,
+    /// How many.
+    pub count: usize,
+    /// What would be done about them, one stable word.
+    pub course: &'static str,
+    /// The same for people.
+    pub what: String,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The database failed.
+    #[error("the dead letters cannot be read")]
+    Store(#[source] StoreError),
+    /// Too many.
+    #[error("more than {ITEMS_MAX} dead letters match")]
+    TooMany,
+}
+
+/// Plans the replay of the dead letters that a filter selects, `limit` at most, oldest first.
+///
+/// # Errors
+/// The database does not answer, or more than 100,000 match.
+pub async fn plan(
+    store: &Store,
+    filter: &LetterFilter,
+    selection: &str,
+    limit: Option<usize>,
+) -> Result<Plan, PlanError> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut items: Vec<Planned> = Vec::new();
+    let mut after = None;
+    while items.len() < limit {
+        let letters = store.list_letters(filter, after.as_ref(), LETTERS_PER_CALL).await;
+        let mut letters = letters.map_err(PlanError::Store)?;
+        let Some(last) = letters.last() else { break };
+        after = Some(last.cursor());
+        letters.truncate(limit - items.len());
+        let planned = stream::iter(letters).map(|letter| judge(store, letter)).buffered(READS);
+        items.extend(planned.try_collect::<Vec<_>>().await.map_err(PlanError::Store)?);
+        if items.len() > ITEMS_MAX {
+            return Err(PlanError::TooMany);
+        }
+    }
+    let id = plan_id(&items);
+    Ok(Plan { id, selection: selection.to_owned(), items })
+}
+
+/// A dead letter and what to do about it, as things stand now.
+pub(super) async fn judge(store: &Store, letter: Letter) -> Result<Planned, StoreError> {
+    let order = match &letter.order_id {
+        Some(order_id) => store.order_for_operator(order_id).await?.map(|view| view.record),
+        None => None,
+    };
+    let content = match order {
+        Some(_) => None,
+        None => store.letter(&letter.id).await?.map(|(_, content)| content),
+    };
+    let course = course(&letter, content.as_ref(), order.as_ref());
+    Ok(Planned { letter, course })
+}
+
+impl Plan {
+    /// What would be done, group by group, the largest first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let mut groups = BTreeMap::new();
+        for Planned { letter, course } in &self.items {
+            let key = (letter.fingerprint.clone(), letter.queue_name(), course.to_string());
+            let group = groups.entry(key).or_insert_with(|| Group {
+                fingerprint: letter.fingerprint.clone(),
+                queue: letter.queue_name(),
+                step: letter.step.clone(),
+                class: letter.class.clone(),
+                count: 0,
+                course: course.as_str(),
+                what: course.to_string(),
+            });
+            group.count += 1;
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        groups
+    }
+
+    /// How many of them would have a message published.
+    #[must_use]
+    pub fn published(&self) -> usize {
+        self.items.iter().filter(|item| item.course.generation().is_some()).count()
+    }
+}
+
+/// A fresh id for a replay.
+///
+/// # Errors
+/// The operating system has no randomness.
+pub fn new_id() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes)?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+/// A few characters over what is planned for which dead letter.
+fn plan_id(items: &[Planned]) -> String {
+    let mut hash = Sha256::new();
+    for Planned { letter, course } in items {
+        hash.update(format!("{}\0{course:?}\0", letter.id));
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize()[..PLAN_ID_BYTES])
+}

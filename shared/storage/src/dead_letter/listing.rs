@@ -1,0 +1,161 @@
+//! Dead letters found by operators. Every query has a limit, and goes through its letters in batches.
+
+use std::{future::IntoFuture, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use mongodb::{
+    Cursor,
+    bson::{Document, RawDocumentBuf, doc},
+};
+use orderfleet_domain::OrderId;
+
+use super::{
+    filter::LetterFilter,
+    letter::{Content, Letter, LetterCursor},
+    stored::{document, malformed, projection, read, read_content},
+};
+use crate::{Store, StoreError, document::date, failure::is_duplicate};
+
+/// Most letters that one call of [`Store::list_letters`] returns.
+pub const LETTERS_MAX: u32 = 1_000;
+/// Most letters of one order that are looked at.
+const LETTERS_OF_ORDER_MAX: u32 = 100;
+/// Letters with their bodies that are fetched at once; the server cuts a batch at 16 MiB.
+const BATCH: u32 = 100;
+/// What scans many letters may take longer than a call about one.
+pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Store {
+    /// Dead letters that a filter chooses, oldest first by the time they were parked first, behind a place, at most `limit` and
+    /// at most 1,000. None behind the last one. A letter parked meanwhile by a clock that is behind may be missed.
+    ///
+    /// # Errors
+    /// The database did not answer in time, or a document cannot be read by this build.
+    pub async fn list_letters(
+        &self,
+        filter: &LetterFilter,
+        after: Option<&LetterCursor>,
+        limit: u32,
+    ) -> Result<Vec<Letter>, StoreError> {
+        let filter = behind(filter.document(), after);
+        self.some_letters(filter, by_age(), limit.min(LETTERS_MAX)).await
+    }
+
+    /// As [`Store::list_letters`], from the newest back: the last `limit` letters.
+    ///
+    /// # Errors
+    /// As [`Store::list_letters`].
+    pub async fn newest_letters(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<Letter>, StoreError> {
+        let from_newest = doc! { "first_seen": -1, "_id": -1 };
+        self.some_letters(filter.document(), from_newest, limit.min(LETTERS_MAX)).await
+    }
+
+    /// A dead letter, open or not, with its content.
+    ///
+    /// # Errors
+    /// As [`Store::list_letters`].
+    pub async fn letter(&self, id: &str) -> Result<Option<(Letter, Content)>, StoreError> {
+        let find = self.dead_letters.find_one(doc! { "_id": id }).max_time(self.timeout);
+        let found = self.call("find a dead letter", find).await?;
+        found.map(|raw| Ok((read(&raw)?, read_content(&raw)?))).transpose()
+    }
+
+    /// The dead letters of an order, open or not, oldest first; the first hundred.
+    ///
+    /// # Errors
+    /// As [`Store::list_letters`].
+    pub async fn all_letters_of(&self, order_id: &OrderId) -> Result<Vec<Letter>, StoreError> {
+        // A range of ids, so that on a sharded cluster it meets the order's shard alone.
+        let range = doc! { "_id": { "$gte": format!("{order_id}."), "$lt": format!("{order_id}/") } };
+        self.some_letters(range, by_age(), LETTERS_OF_ORDER_MAX).await
+    }
+
+    async fn some_letters(
+        &self,
+        filter: Document,
+        sort: Document,
+        limit: u32,
+    ) -> Result<Vec<Letter>, StoreError> {
+        // To the server a limit of 0 is none.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let find = self.dead_letters.find(filter).projection(projection()).sort(sort);
+        let find = find.limit(i64::from(limit)).max_time(SCAN_TIMEOUT);
+        let found: Vec<_> = self.scan("list dead letters", async { find.await?.try_collect().await }).await?;
+        found.iter().map(|raw| read(raw)).collect()
+    }
+
+    /// How many dead letters a filter chooses.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn count_letters(&self, filter: &LetterFilter) -> Result<u64, StoreError> {
+        let count = self.dead_letters.count_documents(filter.document()).max_time(SCAN_TIMEOUT);
+        self.scan("count dead letters", count).await
+    }
+
+    /// Every dead letter that a filter chooses, with its content, oldest first. Not more than a batch of them is in memory at
+    /// once, a hundred letters or 16 MiB. The stream ends with its first error.
+    ///
+    /// # Errors
+    /// As [`Store::list_letters`], from the stream too.
+    pub async fn export_letters(
+        &self,
+        filter: &LetterFilter,
+    ) -> Result<impl Stream<Item = Result<(Letter, Content), StoreError>> + use<>, StoreError> {
+        let find = self.dead_letters.find(filter.document()).sort(by_age()).batch_size(BATCH);
+        let cursor = self.scan("export dead letters", find).await?;
+        Ok(stream::try_unfold((self.clone(), cursor), |(store, mut cursor)| async move {
+            let found = store.next_letter(&mut cursor).await;
+            found.map(|found| found.map(|letter| (letter, (store, cursor))))
+        }))
+    }
+
+    async fn next_letter(
+        &self,
+        cursor: &mut Cursor<RawDocumentBuf>,
+    ) -> Result<Option<(Letter, Content)>, StoreError> {
+        let found = self.scan("export dead letters", async { cursor.next().await.transpose() }).await?;
+        found.map(|raw| Ok((read(&raw)?, read_content(&raw)?))).transpose()
+    }
+
+    /// Puts a dead letter back that was exported, majority-committed, and says whether it was missing. One that is there stays
+    /// as it is. Nobody has it in hand afterwards.
+    ///
+    /// # Errors
+    /// The database did not answer in time, and the letter may be there all the same; or it refuses the letter.
+    pub async fn import_letter(&self, letter: &Letter, content: &Content) -> Result<bool, StoreError> {
+        let raw = RawDocumentBuf::try_from(&document(letter, content)?).map_err(malformed)?;
+        match self.call("import a dead letter", self.dead_letters.insert_one(raw)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_duplicate(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Store::call`], with the time of a query that goes through many letters.
+    pub(super) async fn scan<T>(
+        &self,
+        operation: &'static str,
+        call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let patient = Self { timeout: SCAN_TIMEOUT, ..self.clone() };
+        patient.call(operation, call).await
+    }
+}
+
+fn by_age() -> Document {
+    doc! { "first_seen": 1, "_id": 1 }
+}
+
+fn behind(filter: Document, after: Option<&LetterCursor>) -> Document {
+    let Some(LetterCursor { first_seen, id }) = after else { return filter };
+    let at = date(*first_seen);
+    // The first condition alone bounds the index.
+    let place = doc! {
+        "first_seen": { "$gte": at },
+        "$or": [{ "first_seen": { "$gt": at } }, { "_id": { "$gt": id } }],
+    };
+    doc! { "$and": [filter, place] }
+}

@@ -1,0 +1,300 @@
+//! Replays: which dead letters a person chose, and what became of each. What is chosen is frozen here, so that a replay that
+//! is interrupted goes on with the same ones.
+
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::{
+    IndexModel,
+    bson::{self, DateTime, Document, RawDocumentBuf, doc},
+};
+use orderfleet_domain::{OrderId, saga::Millis};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Store, StoreError,
+    document::timestamp,
+    schema::{long, number, text},
+    store::REPLAYS,
+};
+
+/// Raised with every change of a validator.
+const VALIDATOR_VERSION: i32 = 1;
+/// Items inserted, or read, by one call.
+const ITEMS_PER_CALL: usize = 500;
+
+/// A replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// Its id.
+    pub id: String,
+    /// Who began it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// What was chosen, as it was asked for.
+    pub selection: String,
+    /// How many dead letters that were.
+    pub items: u32,
+    /// Whether it is over.
+    pub state: ReplayState,
+    /// When it began, by the clock of who began it.
+    pub began_at: Timestamp,
+}
+
+/// Whether a replay is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayState {
+    /// It goes on, or was interrupted and can be resumed.
+    Open,
+    /// Every item was seen to.
+    Ended,
+    /// It stopped by itself: too large a share failed. It can be resumed.
+    Stopped,
+}
+
+/// One dead letter of a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayItem {
+    /// Its place in the replay, from 0.
+    pub seq: u32,
+    /// The dead letter.
+    pub letter: String,
+    /// The order it is about, where that is known.
+    pub order_id: Option<OrderId>,
+    /// How far it has come.
+    pub state: ItemState,
+    /// The run that it is to bring to an end; 0 until it is begun.
+    pub generation: u32,
+    /// The hold that it releases, if it does.
+    pub hold: Option<String>,
+    /// Why it is where it is, for people; no personal data.
+    pub note: String,
+}
+
+/// How far a dead letter of a replay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// Its turn has not come.
+    Waiting,
+    /// Its message may have been published; how its order ends is not known yet.
+    Begun,
+    /// Its order is done.
+    Done,
+    /// Its order failed again.
+    Failed,
+    /// There was nothing to publish for it.
+    Refused,
+}
+
+impl ItemState {
+    /// Whether nothing more comes of it.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Refused)
+    }
+
+    /// The word stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Begun => "begun",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredReplay {
+    #[serde(rename = "_id")]
+    id: String,
+    who: String,
+    why: String,
+    selection: String,
+    items: u32,
+    state: ReplayState,
+    began_at: DateTime,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredItem {
+    #[serde(rename = "_id")]
+    id: String,
+    replay: String,
+    seq: u32,
+    letter: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+    state: ItemState,
+    #[serde(rename = "gen")]
+    generation: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
+    note: String,
+    changed_at: DateTime,
+}
+
+impl Store {
+    /// Freezes a replay: its items first, the replay itself last. A crash in between leaves items that nobody looks at. A
+    /// second call with the same id fails.
+    ///
+    /// # Errors
+    /// The database did not answer in time; the replay may be there all the same.
+    pub async fn begin_replay(
+        &self,
+        replay: &Replay,
+        items: &[ReplayItem],
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        for chunk in items.chunks(ITEMS_PER_CALL) {
+            let documents = chunk.iter().map(|item| raw(&stored_item(&replay.id, item, now)));
+            let documents = documents.collect::<Result<Vec<_>, _>>()?;
+            self.call("insert replay items", self.replay_items.insert_many(documents)).await?;
+        }
+        let Replay { id, who, why, selection, items, state, .. } = replay.clone();
+        let began_at = DateTime::from_millis(replay.began_at.as_millisecond());
+        let stored = raw(&StoredReplay { id, who, why, selection, items, state, began_at })?;
+        self.call("insert replay", self.replays.insert_one(stored)).await.map(drop)
+    }
+
+    /// A replay.
+    ///
+    /// # Errors
+    /// The database did not answer in time, or the document cannot be read by this build.
+    pub async fn replay(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        let find = self.replays.find_one(doc! { "_id": id }).max_time(self.timeout);
+        self.call("find replay", find).await?.map(|raw| read_replay(&raw)).transpose()
+    }
+
+    /// The replays that began last, newest first.
+    ///
+    /// # Errors
+    /// As [`Store::replay`].
+    pub async fn replays(&self, limit: u32) -> Result<Vec<Replay>, StoreError> {
+        let find = self.replays.find(doc! {}).sort(doc! { "began_at": -1 });
+        let find = find.limit(i64::from(limit)).max_time(self.timeout);
+        let found: Vec<_> = self.call("find replays", async { find.await?.try_collect().await }).await?;
+        found.iter().map(read_replay).collect()
+    }
+
+    /// Records whether a replay is over.
+    ///
+    /// # Errors
+    /// The database did not answer in time; it may be recorded all the same.
+    pub async fn end_replay(&self, id: &str, state: ReplayState) -> Result<(), StoreError> {
+        let word = bson::serialize_to_bson(&state).map_err(malformed)?;
+        let update = doc! { "$set": { "state": word } };
+        self.call("end replay", self.replays.update_one(doc! { "_id": id }, update)).await.map(drop)
+    }
+
+    /// Items of a replay from a place on, in their order, some hundreds at most; none is the end.
+    ///
+    /// # Errors
+    /// As [`Store::replay`].
+    pub async fn replay_items(&self, id: &str, from: u32) -> Result<Vec<ReplayItem>, StoreError> {
+        let filter = doc! { "_id": { "$gte": item_id(id, from), "$lt": format!("{id}/") } };
+        let find = self.replay_items.find(filter).sort(doc! { "_id": 1 });
+        let find = find.limit(ITEMS_PER_CALL as i64).max_time(self.timeout);
+        let found: Vec<_> = self.call("find replay items", async { find.await?.try_collect().await }).await?;
+        found.iter().map(read_item).collect()
+    }
+
+    /// Records how far an item has come. A second call changes nothing.
+    ///
+    /// # Errors
+    /// The database did not answer in time; it may be recorded all the same.
+    pub async fn record_item(&self, id: &str, item: &ReplayItem, now: Millis) -> Result<(), StoreError> {
+        let fields = doc! {
+            "state": item.state.as_str(),
+            "gen": i64::from(item.generation),
+            "hold": &item.hold,
+            "note": &item.note,
+            "changed_at": DateTime::from_millis(now),
+        };
+        let filter = doc! { "_id": item_id(id, item.seq) };
+        let update = self.replay_items.update_one(filter, doc! { "$set": fields });
+        self.call("record replay item", update).await.map(drop)
+    }
+}
+
+/// An item's id sorts as its place does, up to ten million.
+fn item_id(replay: &str, seq: u32) -> String {
+    format!("{replay}.{seq:07}")
+}
+
+fn stored_item(replay: &str, item: &ReplayItem, now: Millis) -> StoredItem {
+    let ReplayItem { seq, letter, order_id, state, generation, hold, note } = item.clone();
+    let (id, replay) = (item_id(replay, seq), replay.to_owned());
+    let changed_at = DateTime::from_millis(now);
+    StoredItem { id, replay, seq, letter, order_id, state, generation, hold, note, changed_at }
+}
+
+fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
+    bson::serialize_to_raw_document_buf(document).map_err(malformed)
+}
+
+fn read_replay(raw: &RawDocumentBuf) -> Result<Replay, StoreError> {
+    let stored: StoredReplay =
+        bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
+    let StoredReplay { id, who, why, selection, items, state, began_at } = stored;
+    Ok(Replay { id, who, why, selection, items, state, began_at: timestamp(began_at) })
+}
+
+fn read_item(raw: &RawDocumentBuf) -> Result<ReplayItem, StoreError> {
+    let stored: StoredItem =
+        bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
+    let StoredItem { seq, letter, order_id, state, generation, hold, note, .. } = stored;
+    Ok(ReplayItem { seq, letter, order_id, state, generation, hold, note })
+}
+
+fn malformed(error: bson::error::Error) -> StoreError {
+    StoreError::Malformed { collection: REPLAYS, source: error.into() }
+}
+
+pub(crate) fn indexes() -> [IndexModel; 1] {
+    [IndexModel::builder().keys(doc! { "began_at": -1 }).build()]
+}
+
+pub(crate) fn validator() -> (Document, i32) {
+    let properties = doc! {
+        "_id": text(),
+        "who": text(),
+        "why": text(),
+        "selection": text(),
+        "items": number(1),
+        "state": { "enum": ["open", "ended", "stopped"] },
+        "began_at": { "bsonType": "date" },
+    };
+    (schema("replay", properties), VALIDATOR_VERSION)
+}
+
+pub(crate) fn item_validator() -> (Document, i32) {
+    let states = [
+        ItemState::Waiting,
+        ItemState::Begun,
+        ItemState::Done,
+        ItemState::Failed,
+        ItemState::Refused,
+    ];
+    let properties = doc! {
+        "_id": text(),
+        "replay": text(),
+        "seq": long(0),
+        "letter": text(),
+        "state": { "enum": states.map(ItemState::as_str).to_vec() },
+        "gen": number(0),
+        "note": { "bsonType": "string" },
+        "changed_at": { "bsonType": "date" },
+    };
+    (schema("replay item", properties), VALIDATOR_VERSION)
+}
+
+fn schema(what: &str, properties: Document) -> Document {
+    let required: Vec<_> = properties.keys().cloned().collect();
+    let title = format!("orderfleet {what}, version {VALIDATOR_VERSION}");
+    doc! { "$jsonSchema": { "title": title, "bsonType": "object", "required": required, "properties": properties } }
+}
