@@ -11,7 +11,8 @@ use orderfleet_domain::saga::{CauseClass, Phase};
 
 use crate::{
     Store, StoreError, dead_letter,
-    store::{DEAD_LETTERS, ORDERS},
+    store::{DEAD_LETTERS, ORDERS, READINGS},
+    unread,
 };
 
 /// Raised with every change of the validator: an older build does not put its own back.
@@ -27,7 +28,8 @@ impl Store {
     /// The database did not answer in time, or an index of the same name has other fields.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         self.prepare_collection(ORDERS, (validator(), VALIDATOR_VERSION), indexes()).await?;
-        self.prepare_collection(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes()).await
+        self.prepare_collection(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes()).await?;
+        self.prepare_indexes(READINGS, unread::indexes()).await
     }
 
     async fn prepare_collection(
@@ -37,6 +39,14 @@ impl Store {
         indexes: impl IntoIterator<Item = IndexModel>,
     ) -> Result<(), StoreError> {
         self.prepare_validator(name, validator, version).await?;
+        self.prepare_indexes(name, indexes).await
+    }
+
+    async fn prepare_indexes(
+        &self,
+        name: &str,
+        indexes: impl IntoIterator<Item = IndexModel>,
+    ) -> Result<(), StoreError> {
         let collection = self.database.collection::<Document>(name);
         self.call("create indexes", collection.create_indexes(indexes)).await.map(drop)
     }

@@ -13,6 +13,8 @@ use crate::StoreError;
 pub(crate) const ORDERS: &str = "orders";
 /// Name of the collection of dead letters.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// Name of the collection of readings of dead letters that were begun.
+pub(crate) const READINGS: &str = "dead_letter_readings";
 
 /// The order documents and the dead letters. Cheap to clone; all clones share one pool of connections.
 #[derive(Debug, Clone)]
@@ -20,6 +22,7 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) orders: Collection<RawDocumentBuf>,
     pub(crate) dead_letters: Collection<RawDocumentBuf>,
+    pub(crate) readings: Collection<RawDocumentBuf>,
     /// The driver has no timeout of its own for a whole call.
     pub(crate) timeout: Duration,
 }
@@ -28,7 +31,8 @@ impl Store {
     pub(crate) fn new(client: &Client, name: &str, timeout: Duration) -> Self {
         let database = client.database(name);
         let (orders, dead_letters) = (database.collection(ORDERS), database.collection(DEAD_LETTERS));
-        Self { database, orders, dead_letters, timeout }
+        let readings = database.collection(READINGS);
+        Self { database, orders, dead_letters, readings, timeout }
     }
 
     /// Asks the primary for a sign of life.
