@@ -3,8 +3,8 @@
 mod audit;
 mod client;
 mod craft;
-mod doctor;
 mod dlq;
+mod doctor;
 mod downstream;
 mod endpoints;
 mod exit;

@@ -198,7 +198,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { Crash: 1, Refusal: 1, Repost: 1, ..none },
-                    Budget { Crash: 2, Refusal: 1, UnknownCall: 1, Repost: 1, ..none },
+                    Budget { Crash: 1, Refusal: 1, UnknownCall: 1, Repost: 1, ..none },
                 ),
             ),
         ),
@@ -210,7 +210,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { LostAnswer: 1, LoseChannel: 1, ..none },
-                    Budget { LostAnswer: 2, LoseChannel: 1, Refusal: 1, ..none },
+                    Budget { LostAnswer: 2, LoseChannel: 1, ..none },
                 ),
             ),
         ),
@@ -246,7 +246,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { NewRun: 1, UnknownCall: 1, Crash: 1, ..none },
-                    Budget { NewRun: 2, UnknownCall: 2, Crash: 1, LoseChannel: 1, ..none },
+                    Budget { NewRun: 2, UnknownCall: 2, Crash: 1, ..none },
                 ),
             ),
         ),
@@ -258,7 +258,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { Refusal: 1, UndoRefusal: 1, Decision: 1, Crash: 1, ..none },
-                    Budget { Refusal: 1, UndoRefusal: 1, Decision: 2, Crash: 1, LoseChannel: 1, ..none },
+                    Budget { Refusal: 1, UndoRefusal: 1, Decision: 1, Crash: 1, LoseChannel: 1, ..none },
                 ),
             ),
         ),
@@ -294,7 +294,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { Drain: 1, Crash: 2, Quarantine: 2, ..none },
-                    Budget { Drain: 1, Crash: 3, Quarantine: 2, Refusal: 1, LoseChannel: 1, ..none },
+                    Budget { Drain: 1, Crash: 2, Quarantine: 2, Refusal: 1, ..none },
                 ),
             ),
         ),
@@ -306,15 +306,7 @@ pub fn scopes(full: bool) -> Vec<Named> {
                 2,
                 either(
                     Budget { NotSent: 1, UnknownCall: 1, Sweep: 1, ..none },
-                    Budget {
-                        NotSent: 1,
-                        UnknownCall: 1,
-                        Unconfirmed: 1,
-                        Sweep: 1,
-                        Crash: 1,
-                        Tick: 1,
-                        ..none
-                    },
+                    Budget { NotSent: 1, UnknownCall: 1, Sweep: 1, Crash: 1, ..none },
                 ),
             ),
         ),

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use orderfleet_domain::{
     Command, CommandKind, DecodeError, Order, OrderId,
     saga::{
-        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment, Nonce,
-        Phase, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
+        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment,
+        Nonce, Phase, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};

@@ -4,6 +4,7 @@
 //! it in its queue or in the database or in both; it comes again, and its document counts that. What only a newer build can
 //! judge waits for one.
 
+mod care;
 mod diagnosis;
 mod holding;
 mod letter;
@@ -12,29 +13,25 @@ use std::{sync::Arc, time::Duration};
 
 use orderfleet_domain::{
     Command, DecodeError, OrderId,
-    saga::{DeadLetterQueue, Nonce, Policy, Tier},
+    saga::{DeadLetterQueue, Policy, Tier},
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, Publisher, Subscription};
 use orderfleet_runtime::crash;
-use orderfleet_storage::{DeadLetter, OrderView, Store, StoreError, Unread};
+use orderfleet_storage::{DeadLetter, OrderView, Store, StoreError};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::{fresh_nonce, now},
+    driver::now,
     hold::Crashed,
     panics::{PARKING_PANICKED, answered},
 };
-use letter::{Arrival, WORKERS_ENDED};
+use letter::Arrival;
 
 /// Unacked dead letters per queue: few, and yet enough that those that wait for a lease leave room for others.
 const PREFETCH: u16 = 32;
 const FIRST_REPEAT: Duration = Duration::from_millis(100);
 const LONGEST_REPEAT: Duration = Duration::from_secs(10);
-/// How often a dead letter that was delivered before is read: after so many workers that were gone over it, it is not.
-const READINGS_MAX: usize = 3;
-/// Longest try of a worker that shuts down to take its reading back.
-const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a dead letter waits between two looks at an order that cannot be seen to yet.
 const LATER: Tier = Tier::M2;
 
@@ -65,6 +62,17 @@ enum Why {
     NewerBuild,
     /// The database refuses the change: too large, or against its rules.
     Refused,
+    /// Workers were gone while they read it, perhaps through no fault of its own: it waits so long.
+    WorkersEnded(Tier),
+}
+
+impl Why {
+    fn tier(self) -> Tier {
+        match self {
+            Self::NewerBuild | Self::Refused => LATER,
+            Self::WorkersEnded(tier) => tier,
+        }
+    }
 }
 
 /// What reading a dead letter came to.
@@ -75,6 +83,8 @@ enum Read {
     Unread,
     /// A newer build wrote it. It is not stored: its id is for whoever can read it to say.
     Newer,
+    /// It is not read for so long, nor stored.
+    NotNow(Tier),
 }
 
 /// The process shuts down and the dead letter would have to wait.
@@ -118,8 +128,7 @@ impl Parker {
         let lane = format!("dead.{}", queue_label(arrival.queue));
         metrics::counter!("orderfleet_panics_total", "lane" => lane).increment(1);
         tracing::error!(panic.place = place, dead_letter.id = letter.id, "parking a dead letter panicked");
-        let reading = fresh_nonce();
-        self.until_stored(letter, || self.store.park_unread(&unread, reading, now())).await?;
+        self.until_stored(letter, || self.store.park_unread(&unread, now())).await?;
         count(letter, "unread");
         Ok(())
     }
@@ -142,7 +151,7 @@ impl Parker {
             "a dead letter waits"
         );
         let outgoing = Outgoing {
-            destination: Destination::WaitDead(LATER, delivery.lane.clone()),
+            destination: Destination::WaitDead(why.tier(), delivery.lane.clone()),
             headers: delivery.all_headers.clone(),
             body: delivery.body.clone(),
         };
@@ -165,61 +174,7 @@ impl Parker {
             }
             Read::Stored(..) | Read::Unread => Ok(Parked::Done),
             Read::Newer => Ok(Parked::Later(Why::NewerBuild)),
-        }
-    }
-
-    /// Reads and stores a dead letter that was delivered before, unless too many workers were gone over it: then it stays as
-    /// it was stored before it was read.
-    async fn read_with_care(&self, arrival: &Arrival<'_>) -> Result<Read, ShuttingDown> {
-        let (unread, reading) = (arrival.unread(WORKERS_ENDED), fresh_nonce());
-        let read = self.read_in_turn(arrival, &unread, reading).await;
-        if read.is_err() {
-            self.take_back(&unread, reading).await;
-        }
-        read
-    }
-
-    async fn read_in_turn(
-        &self,
-        arrival: &Arrival<'_>,
-        unread: &Unread,
-        reading: Nonce,
-    ) -> Result<Read, ShuttingDown> {
-        // The turn is over with a try that fails: what the database never takes must not keep others from theirs.
-        let try_in_turn = async || {
-            let turn = self.turn.lock().await;
-            let parking = self.store.park_unread(unread, reading, now());
-            let readings = crash::around("park.store_unread", parking).await?;
-            Ok((turn, readings))
-        };
-        let (_turn, readings) = self.until_stored(&unread.letter, try_in_turn).await?;
-        if readings > READINGS_MAX {
-            tracing::error!(
-                dead_letter.id = unread.letter.id,
-                order.id = unread.order_id.as_ref().map(OrderId::as_str),
-                readings,
-                "a dead letter ends workers and is not read"
-            );
-            count(&unread.letter, "unread");
-            return Ok(Read::Unread);
-        }
-        let read = self.read_and_store(arrival).await?;
-        let removing = || crash::around("park.remove_unread", self.store.remove_unread(unread));
-        self.until_stored(&unread.letter, removing).await?;
-        Ok(read)
-    }
-
-    /// This worker shuts down in order and has not ended over the letter. Should the database stay away for as long as this
-    /// tries, the letter is left with one reading of three that was none.
-    async fn take_back(&self, unread: &Unread, reading: Nonce) {
-        let mut delays = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        let taking_back = async {
-            while self.store.take_reading_back(unread, reading).await.is_err() {
-                tokio::time::sleep(delays.next_delay()).await;
-            }
-        };
-        if tokio::time::timeout(TAKE_BACK_TIMEOUT, taking_back).await.is_err() {
-            tracing::warn!(dead_letter.id = unread.letter.id, "a reading could not be taken back");
+            Read::NotNow(tier) => Ok(Parked::Later(Why::WorkersEnded(tier))),
         }
     }
 

@@ -136,7 +136,8 @@ fn confirmed() -> anyhow::Result<bool> {
 
 /// The parser's message names the field and repeats no value of it.
 fn refused(error: serde_json::Error) -> anyhow::Error {
-    Failure::new(format!("the corrected order breaks a rule: {error}"), "edit again; nothing was changed").into()
+    Failure::new(format!("the corrected order breaks a rule: {error}"), "edit again; nothing was changed")
+        .into()
 }
 
 fn failed(error: CorrectionError) -> anyhow::Error {
@@ -146,7 +147,9 @@ fn failed(error: CorrectionError) -> anyhow::Error {
             let next = "orderfleet dlq list shows the open ones".into();
             Failure { what, next, code: NOTHING_MATCHED }.into()
         }
-        CorrectionError::NotToRun(_) => Failure::new(what, "orderfleet dlq show ID says how it stands").into(),
+        CorrectionError::NotToRun(_) => {
+            Failure::new(what, "orderfleet dlq show ID says how it stands").into()
+        }
         CorrectionError::InOtherHands(_) => Failure::new(what, "try again in a minute").into(),
         other => other.into(),
     }

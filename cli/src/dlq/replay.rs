@@ -132,7 +132,11 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     }
     let (true, Some(reason)) = (args.yes, args.reason) else {
         show(output, &fleet, &plan)?;
-        eprintln!("{} of {} dead letters would come back; nothing is done", plan.published(), plan.items.len());
+        eprintln!(
+            "{} of {} dead letters would come back; nothing is done",
+            plan.published(),
+            plan.items.len()
+        );
         eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.id);
         return Ok(ExitCode::SUCCESS);
     };
@@ -144,8 +148,14 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 fn show(output: Output, fleet: &Fleet, plan: &Plan) -> anyhow::Result<()> {
     let groups = plan.groups();
     let database = fleet.database.name.as_str();
-    let shown =
-        Shown { database, plan: &plan.id, count: plan.items.len(), groups: &groups, replay: None, result: None };
+    let shown = Shown {
+        database,
+        plan: &plan.id,
+        count: plan.items.len(),
+        groups: &groups,
+        replay: None,
+        result: None,
+    };
     output.print(&shown, &table(Group::HEADER, groups.iter().map(Group::cells)))
 }
 
@@ -153,7 +163,8 @@ fn show(output: Output, fleet: &Fleet, plan: &Plan) -> anyhow::Result<()> {
 async fn foresee(fleet: &Fleet, store: &Store, plan: &Plan, output: Output) -> anyhow::Result<ExitCode> {
     let bar = progress_bar(u32::try_from(plan.items.len())?);
     let policy = fleet.policy()?;
-    let forecasts = forecast::forecast(store, &policy, &plan.items, |seen| bar.set_position(seen as u64)).await;
+    let forecasts =
+        forecast::forecast(store, &policy, &plan.items, |seen| bar.set_position(seen as u64)).await;
     bar.finish_and_clear();
     output.print_rows(&forecast::summary(&plan.items, &forecasts?))?;
     eprintln!("nothing is changed\nnext:  the same command with --yes --expect {} --reason TEXT", plan.id);
@@ -165,7 +176,8 @@ fn check_expected(plan: &Plan, expected: Option<&str>) -> anyhow::Result<()> {
     if expected == plan.id || expected == plan.items.len().to_string() {
         return Ok(());
     }
-    let what = format!("the plan is {} by now, of {} dead letters; nothing was done", plan.id, plan.items.len());
+    let what =
+        format!("the plan is {} by now, of {} dead letters; nothing was done", plan.id, plan.items.len());
     let next = "look again without --yes, then give the plan's id that is shown".into();
     Err(Failure { what, next, code: PLAN_CHANGED }.into())
 }
@@ -221,7 +233,10 @@ async fn carry_out(
     let tell = |progress: &Progress| {
         last = *progress;
         bar.set_position(u64::from(progress.done + progress.failed + progress.refused));
-        bar.set_message(format!("done {} failed {} begun {}", progress.done, progress.failed, progress.begun));
+        bar.set_message(format!(
+            "done {} failed {} begun {}",
+            progress.done, progress.failed, progress.begun
+        ));
     };
     let outcome = tokio::select! {
         outcome = replaying.run(tell) => outcome,
@@ -367,7 +382,9 @@ impl Row for Group {
 fn plan_failed(error: PlanError) -> anyhow::Error {
     match error {
         PlanError::Store(error) => failed(error.into()),
-        PlanError::TooMany => Failure::new(error.to_string(), "narrow the selection with --where, or --limit").into(),
+        PlanError::TooMany => {
+            Failure::new(error.to_string(), "narrow the selection with --where, or --limit").into()
+        }
     }
 }
 

@@ -238,15 +238,13 @@ fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
 }
 
 fn read_replay(raw: &RawDocumentBuf) -> Result<Replay, StoreError> {
-    let stored: StoredReplay =
-        bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
+    let stored: StoredReplay = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
     let StoredReplay { id, who, why, selection, items, state, began_at } = stored;
     Ok(Replay { id, who, why, selection, items, state, began_at: timestamp(began_at) })
 }
 
 fn read_item(raw: &RawDocumentBuf) -> Result<ReplayItem, StoreError> {
-    let stored: StoredItem =
-        bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
+    let stored: StoredItem = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
     let StoredItem { seq, letter, order_id, state, generation, hold, note, .. } = stored;
     Ok(ReplayItem { seq, letter, order_id, state, generation, hold, note })
 }
@@ -273,13 +271,8 @@ pub(crate) fn validator() -> (Document, i32) {
 }
 
 pub(crate) fn item_validator() -> (Document, i32) {
-    let states = [
-        ItemState::Waiting,
-        ItemState::Begun,
-        ItemState::Done,
-        ItemState::Failed,
-        ItemState::Refused,
-    ];
+    let states =
+        [ItemState::Waiting, ItemState::Begun, ItemState::Done, ItemState::Failed, ItemState::Refused];
     let properties = doc! {
         "_id": text(),
         "replay": text(),

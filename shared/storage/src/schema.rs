@@ -10,8 +10,11 @@ use mongodb::{
 use orderfleet_domain::saga::{CauseClass, Phase};
 
 use crate::{
-    Store, StoreError, dead_letter, operator_log::{self, OPERATOR_LOG}, replay,
-    store::{DEAD_LETTERS, ORDERS, REPLAY_ITEMS, REPLAYS},
+    Store, StoreError, dead_letter,
+    operator_log::{self, OPERATOR_LOG},
+    replay,
+    store::{DEAD_LETTERS, ORDERS, READINGS, REPLAY_ITEMS, REPLAYS},
+    unread,
 };
 
 /// Raised with every change of the validator: an older build does not put its own back.
@@ -83,6 +86,7 @@ pub(crate) fn declared() -> Vec<Declared> {
     vec![
         declare(ORDERS, (validator(), VALIDATOR_VERSION), indexes().into()),
         declare(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes().into()),
+        declare(READINGS, unread::validator(), unread::indexes().into()),
         declare(OPERATOR_LOG, operator_log::validator(), operator_log::indexes().into()),
         declare(REPLAYS, replay::validator(), replay::indexes().into()),
         declare(REPLAY_ITEMS, replay::item_validator(), Vec::new()),

@@ -17,6 +17,8 @@ pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 pub(crate) const REPLAYS: &str = "replays";
 /// Name of the collection of their items.
 pub(crate) const REPLAY_ITEMS: &str = "replay_items";
+/// Name of the collection of readings of dead letters that were begun.
+pub(crate) const READINGS: &str = "dead_letter_readings";
 
 /// The order documents and the dead letters. Cheap to clone; all clones share one pool of connections.
 #[derive(Debug, Clone)]
@@ -26,6 +28,7 @@ pub struct Store {
     pub(crate) dead_letters: Collection<RawDocumentBuf>,
     pub(crate) replays: Collection<RawDocumentBuf>,
     pub(crate) replay_items: Collection<RawDocumentBuf>,
+    pub(crate) readings: Collection<RawDocumentBuf>,
     /// The driver has no timeout of its own for a whole call.
     pub(crate) timeout: Duration,
 }
@@ -35,7 +38,8 @@ impl Store {
         let database = client.database(name);
         let (orders, dead_letters) = (database.collection(ORDERS), database.collection(DEAD_LETTERS));
         let (replays, replay_items) = (database.collection(REPLAYS), database.collection(REPLAY_ITEMS));
-        Self { database, orders, dead_letters, replays, replay_items, timeout }
+        let readings = database.collection(READINGS);
+        Self { database, orders, dead_letters, replays, replay_items, readings, timeout }
     }
 
     /// Asks the primary for a sign of life.

@@ -1,9 +1,12 @@
-//! Dead letters whose bodies have not been read, and how often that was begun: what still stands here when a worker is gone
-//! may have been what ended it.
+//! Dead letters whose bodies have not been read: how often reading one was begun, as what still stands here when a worker is
+//! gone may have been what ended it; and those that are not read any more.
+
+use std::time::Duration;
 
 use mongodb::{
-    bson::{Document, RawDocumentBuf, doc},
-    options::ReturnDocument,
+    IndexModel,
+    bson::{DateTime, Document, RawDocumentBuf, doc},
+    options::{IndexOptions, ReturnDocument},
 };
 use orderfleet_domain::{
     AccountId, OrderId,
@@ -14,10 +17,14 @@ use crate::{
     DeadLetter, Store, StoreError,
     dead_letter::{arrival, known},
     document::binary,
+    schema::text,
 };
 
-/// A dead letter as far as it is known without looking into its body. Its document stands beside the one that
-/// [`Store::park`] makes of it, as `<order id>.unread.<id>`, or `unread.<id>` where the order is not known.
+/// How long a reading is remembered of which nobody said how it ended. What a worker wrote late, behind the end, goes the same
+/// way.
+const READINGS_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// A dead letter as far as it is known without looking into its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// The letter, without a subject.
@@ -29,65 +36,98 @@ pub struct Unread {
 }
 
 impl Store {
-    /// Stores a dead letter before its body is read, majority-committed, and says how many readings of it were begun and
-    /// neither ended nor taken back, this one included. Each counts once under its name, however often this is
-    /// called: repeat it with the same name where the answer was lost. One that was replayed or discarded is open again. A crash
-    /// leaves the letter and the count, which is their use. Every redelivery adds one name, until whoever reads the letter stops at a number of them.
+    /// Counts a reading before the body is looked at, majority-committed, and says how many were begun and neither ended nor
+    /// taken back, this one included. Each counts once under its name, however often this is called: repeat it with the same
+    /// name where the answer was lost. A crash leaves the count, which is its use. Every redelivery adds one name, until
+    /// whoever reads the letter stops at a number of them.
+    ///
+    /// They are counted apart from the dead letters, so that a call which takes effect late, after the readings have ended,
+    /// shows nobody a letter that has been read.
     ///
     /// # Errors
-    /// As [`Store::park`].
-    pub async fn park_unread(
+    /// The database did not answer in time; the reading may be counted all the same.
+    pub async fn begin_reading(
         &self,
         unread: &Unread,
         reading: Nonce,
         now: Millis,
     ) -> Result<usize, StoreError> {
+        let begun = doc! {
+            "$addToSet": { "readings": binary(reading) },
+            "$max": { "at": DateTime::from_millis(now) },
+        };
         let upsert = self
-            .dead_letters
-            .find_one_and_update(filter(unread), begun(unread, reading, now))
+            .readings
+            .find_one_and_update(reading_filter(unread), begun)
             .upsert(true)
-            .return_document(ReturnDocument::After)
-            .projection(doc! { "readings": 1, "ended": 1 });
-        let stored = self.call("park", upsert).await?;
-        if stored.as_ref().is_some_and(is_ended) {
-            self.open_again(&id(unread)).await?;
-        }
+            .return_document(ReturnDocument::After);
+        let stored = self.call("begin a reading", upsert).await?;
         Ok(stored.as_ref().map_or(1, readings))
     }
 
-    /// Takes a reading back that [`Store::park_unread`] counted, or may have counted, and that its worker did not end over.
-    /// The letter goes with its last reading. A second call does nothing.
+    /// Takes a reading back that [`Store::begin_reading`] counted, or may have counted, and that its worker did not end over.
+    /// A second call does nothing.
     ///
     /// # Errors
     /// The database did not answer in time; it may be taken back all the same.
     pub async fn take_reading_back(&self, unread: &Unread, reading: Nonce) -> Result<(), StoreError> {
         let pull = doc! { "$pull": { "readings": binary(reading) } };
-        self.call("take back", self.dead_letters.update_one(filter(unread), pull)).await?;
-        let mut nobody_reads = filter(unread);
+        self.call("take back", self.readings.update_one(reading_filter(unread), pull)).await?;
+        let mut nobody_reads = reading_filter(unread);
         nobody_reads.insert("readings", doc! { "$size": 0 });
-        self.call("remove", self.dead_letters.delete_one(nobody_reads)).await.map(drop)
+        self.call("end readings", self.readings.delete_one(nobody_reads)).await.map(drop)
     }
 
-    /// Removes what [`Store::park_unread`] stored: the body has been read. A second call does nothing.
+    /// Forgets the readings of a letter: its body has been read. A second call does nothing.
     ///
     /// # Errors
-    /// The database did not answer in time; it may be removed all the same.
-    pub async fn remove_unread(&self, unread: &Unread) -> Result<(), StoreError> {
-        self.call("remove", self.dead_letters.delete_one(filter(unread))).await.map(drop)
+    /// The database did not answer in time; they may be forgotten all the same.
+    pub async fn end_readings(&self, unread: &Unread) -> Result<(), StoreError> {
+        self.call("end readings", self.readings.delete_one(reading_filter(unread))).await.map(drop)
+    }
+
+    /// Stores a dead letter that is not to be read, as `<order id>.unread.<id>`, or `unread.<id>` where the order is not
+    /// known; otherwise as [`Store::park`]. One that was replayed or discarded is open again.
+    ///
+    /// # Errors
+    /// As [`Store::park`].
+    pub async fn park_unread(&self, unread: &Unread, now: Millis) -> Result<(), StoreError> {
+        let id = prefixed(unread, &format!("unread.{}", unread.letter.id));
+        let filter = doc! { "_id": &id };
+        let upsert = self.dead_letters.update_one(filter, unread_arrival(unread, now)).upsert(true);
+        self.call("park", upsert).await?;
+        self.open_again(&id).await
     }
 }
 
-fn filter(unread: &Unread) -> Document {
-    doc! { "_id": id(unread) }
+/// Raised with every change of the validator.
+const VALIDATOR_VERSION: i32 = 1;
+
+pub(crate) fn validator() -> (Document, i32) {
+    let properties =
+        doc! { "_id": text(), "readings": { "bsonType": "array" }, "at": { "bsonType": "date" } };
+    let required: Vec<_> = properties.keys().cloned().collect();
+    let title = format!("orderfleet readings of a dead letter, version {VALIDATOR_VERSION}");
+    let schema =
+        doc! { "title": title, "bsonType": "object", "required": required, "properties": properties };
+    (doc! { "$jsonSchema": schema }, VALIDATOR_VERSION)
+}
+
+pub(crate) fn indexes() -> [IndexModel; 1] {
+    let expires = IndexOptions::builder().expire_after(READINGS_KEPT).build();
+    [IndexModel::builder().keys(doc! { "at": 1 }).options(expires).build()]
+}
+
+fn reading_filter(unread: &Unread) -> Document {
+    doc! { "_id": prefixed(unread, &unread.letter.id) }
 }
 
 /// The order's id comes first, as in the id of every dead letter of an order: they are one range.
-fn id(unread: &Unread) -> String {
-    let own = format!("unread.{}", unread.letter.id);
-    unread.order_id.as_ref().map_or(own.clone(), |order_id| format!("{order_id}.{own}"))
+fn prefixed(unread: &Unread, own: &str) -> String {
+    unread.order_id.as_ref().map_or_else(|| own.to_owned(), |order_id| format!("{order_id}.{own}"))
 }
 
-fn begun(unread: &Unread, reading: Nonce, now: Millis) -> Document {
+fn unread_arrival(unread: &Unread, now: Millis) -> Document {
     let mut update = arrival(&unread.letter, now);
     if let Ok(inserted) = update.get_document_mut("$setOnInsert") {
         inserted.extend(known([
@@ -95,12 +135,7 @@ fn begun(unread: &Unread, reading: Nonce, now: Millis) -> Document {
             ("account", unread.account.as_ref().map(AccountId::as_str)),
         ]));
     }
-    update.insert("$addToSet", doc! { "readings": binary(reading) });
     update
-}
-
-fn is_ended(stored: &RawDocumentBuf) -> bool {
-    stored.get_document("ended").is_ok()
 }
 
 fn readings(stored: &RawDocumentBuf) -> usize {

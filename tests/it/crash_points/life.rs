@@ -130,9 +130,9 @@ impl Life {
                 ("worker.ack", 1),
             ],
             Self::Parking => &[
-                ("park.store_unread", 1),
+                ("park.begin_reading", 1),
                 ("park.store", 1),
-                ("park.remove_unread", 1),
+                ("park.end_readings", 1),
                 ("park.hold", 1),
                 ("park.ack", 1),
             ],
@@ -175,7 +175,7 @@ impl Life {
         let is_at = |effect: &str| point.starts_with(effect);
         match self {
             Self::Forward if is_at("worker.claim.") => Some("worker.call_do.before"),
-            Self::Parking if is_at("park.store_unread.") || is_at("park.remove_unread.") => {
+            Self::Parking if is_at("park.begin_reading.") || is_at("park.end_readings.") => {
                 Some("park.store.before")
             }
             _ => None,

@@ -88,7 +88,9 @@ impl Run {
         let order_id = self.ready.pop().unwrap();
         self.asked.runs.insert(order_id.clone(), 2);
         self.asked.runs_confirmed.insert(order_id.clone(), 2);
-        self.broker.publish("orders.replay", &message(&order_id, 2, None, CommandKind::Run { order: None })).await;
+        self.broker
+            .publish("orders.replay", &message(&order_id, 2, None, CommandKind::Run { order: None }))
+            .await;
         order_id
     }
 

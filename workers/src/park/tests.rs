@@ -10,9 +10,10 @@ use orderfleet_domain::{
 };
 use orderfleet_messaging::Headers;
 use orderfleet_native::{Mongo, MongoOptions, TempFolder};
-use orderfleet_storage::DatabaseSettings;
+use orderfleet_storage::{DatabaseSettings, Unread};
 
-use super::*;
+use super::{care::Care, *};
+use crate::driver::fresh_nonce;
 
 const LEASE_MS: i64 = 30_000;
 
@@ -50,7 +51,7 @@ impl Fixture {
 
     /// Counts one more reading of a letter.
     async fn readings(&self, unread: &Unread) -> usize {
-        self.store().park_unread(unread, fresh_nonce(), now()).await.unwrap()
+        self.store().begin_reading(unread, fresh_nonce(), now()).await.unwrap()
     }
 
     async fn stored(&self, order_id: &OrderId) -> Option<Record> {
@@ -202,7 +203,7 @@ async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
     let body = place.encode();
     let arrival = fixture.arrival(&body);
     fixture.parker.store_unread(&arrival, "a place".into()).await.unwrap();
-    assert_eq!(fixture.readings(&arrival.unread("")).await, 2);
+    assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "this one alone");
     assert_eq!(fixture.stored(&place.order_id).await, None);
     assert_eq!(fixture.store().find_parked(&place.order_id, &place.account).await.unwrap(), None);
 }
@@ -210,7 +211,15 @@ async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
 #[tokio::test]
 async fn a_dead_letter_that_was_delivered_before_is_read_unless_workers_ended_over_it() {
     let fixture = Fixture::start().await;
-    for (ended, is_read) in [(0, true), (2, true), (3, false), (9, false)] {
+    for (ended, care) in [
+        (0, Care::Read),
+        (2, Care::Read),
+        (3, Care::Wait(Tier::S30)),
+        (5, Care::Read),
+        (6, Care::Wait(Tier::M2)),
+        (9, Care::LeaveUnread),
+        (12, Care::LeaveUnread),
+    ] {
         let place = place(&format!("after {ended}").replace(' ', "-"));
         let body = place.encode();
         let arrival = Arrival { redelivered: true, ..fixture.arrival(&body) };
@@ -218,10 +227,16 @@ async fn a_dead_letter_that_was_delivered_before_is_read_unless_workers_ended_ov
         for _ in 0..ended {
             fixture.readings(&unread).await;
         }
-        assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Done);
+        let parked = fixture.parker.park(&arrival).await.unwrap();
+        let wanted = match care {
+            Care::Wait(tier) => Parked::Later(Why::WorkersEnded(tier)),
+            Care::Read | Care::LeaveUnread => Parked::Done,
+        };
+        assert_eq!(parked, wanted, "after {ended}");
+        let is_read = care == Care::Read;
         assert_eq!(fixture.stored(&place.order_id).await.is_some(), is_read, "after {ended}");
         let readings = fixture.readings(&unread).await;
-        assert_eq!(readings, if is_read { 1 } else { ended + 2 }, "what was read is removed");
+        assert_eq!(readings, if is_read { 1 } else { ended + 2 }, "what was read is forgotten");
     }
 }
 
@@ -244,8 +259,8 @@ async fn what_a_newer_build_wrote_is_left_to_newer_builds_and_nothing_is_stored_
     for redelivered in [false, true] {
         let arrival = Arrival { redelivered, ..fixture.arrival(newer.as_bytes()) };
         assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Later(Why::NewerBuild));
-        assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "what was begun is removed");
-        fixture.store().remove_unread(&arrival.unread("")).await.unwrap();
+        assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "what was begun is forgotten");
+        fixture.store().end_readings(&arrival.unread("")).await.unwrap();
     }
     let letter = fixture.arrival(newer.as_bytes()).read().0;
     assert!(fixture.store().park(&letter, now()).await.unwrap(), "it was not stored before");

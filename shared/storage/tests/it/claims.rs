@@ -3,12 +3,12 @@
 use mongodb::bson::doc;
 use orderfleet_domain::{
     Order,
-    saga::{
-        Cause, CauseClass, Claim, ClaimKind, DOCUMENT_VERSION, Hold, Phase, Phases, Record, StoreReply,
-    },
+    saga::{Cause, CauseClass, Claim, ClaimKind, DOCUMENT_VERSION, Hold, Phase, Phases, Record, StoreReply},
 };
 
-use crate::support::{LEASE_MS, NOW, account, claimed, in_database, order, order_id, other_fp, steps, worker};
+use crate::support::{
+    LEASE_MS, NOW, account, claimed, in_database, order, order_id, other_fp, steps, worker,
+};
 
 #[tokio::test]
 async fn a_live_lease_excludes_others_but_not_its_owner() {

@@ -140,25 +140,34 @@ async fn ids(db: &Fixture) -> Vec<String> {
     stored(db).await.iter().map(|document| document.get_str("_id").unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
-async fn a_dead_letter_that_is_about_to_be_read_stands_beside_the_one_that_was_until_it_is_removed() {
-    in_database(async |db| {
-        let unread = unread("l", None);
-        for readings in 1..=3 {
-            assert_eq!(db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap(), readings);
-        }
-        assert!(db.store.park(&letter("l", "a"), NOW).await.unwrap());
-        assert_eq!(ids(&db).await, [format!("{}.l", order_id("a")), "unread.l".into()]);
-        let documents = stored(&db).await;
-        assert!(!documents[1].contains_key("order_id"), "whose it is has not been read");
-        assert_eq!(documents[1].get_binary_generic("body").unwrap(), &unread.letter.body);
-        assert_eq!(documents[1].get_i64("seen").unwrap(), 3);
+async fn begun(db: &Fixture) -> u64 {
+    db.database.collection::<Document>("dead_letter_readings").count_documents(doc! {}).await.unwrap()
+}
 
-        for _ in 0..2 {
-            db.store.remove_unread(&unread).await.unwrap();
+#[tokio::test]
+async fn readings_of_a_dead_letter_are_counted_until_it_has_been_read() {
+    in_database(async |db| {
+        let unread = unread("l", Some("a"));
+        for readings in 1..=3 {
+            assert_eq!(db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap(), readings);
         }
-        assert_eq!(stored(&db).await.len(), 1, "what was read stays");
-        assert_eq!(db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap(), 1);
+        for _ in 0..2 {
+            db.store.end_readings(&unread).await.unwrap();
+        }
+        assert_eq!(db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reading_that_is_counted_late_shows_nobody_a_letter_that_has_been_read() {
+    in_database(async |db| {
+        let (unread, late) = (unread("l", Some("a")), db.nonce());
+        db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap();
+        assert!(db.store.park(&letter("l", "a"), NOW).await.unwrap());
+        db.store.end_readings(&unread).await.unwrap();
+        db.store.begin_reading(&unread, late, NOW).await.unwrap();
+        assert_eq!(ids(&db).await, [format!("{}.l", order_id("a"))]);
     })
     .await;
 }
@@ -168,30 +177,36 @@ async fn a_reading_counts_once_however_often_it_is_told_and_not_at_all_once_take
     in_database(async |db| {
         let (unread, [first, second]) = (unread("l", None), [db.nonce(), db.nonce()]);
         for _ in 0..3 {
-            assert_eq!(db.store.park_unread(&unread, first, NOW).await.unwrap(), 1);
+            assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap(), 1);
         }
-        assert_eq!(db.store.park_unread(&unread, second, NOW).await.unwrap(), 2);
+        assert_eq!(db.store.begin_reading(&unread, second, NOW).await.unwrap(), 2);
         for _ in 0..2 {
             db.store.take_reading_back(&unread, second).await.unwrap();
         }
-        assert_eq!(db.store.park_unread(&unread, first, NOW).await.unwrap(), 1);
+        assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap(), 1);
         db.store.take_reading_back(&unread, first).await.unwrap();
-        assert_eq!(stored(&db).await, [], "nobody reads it");
+        assert_eq!(begun(&db).await, 0, "nobody reads it");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_unread_dead_letter_is_found_by_the_order_that_its_headers_name() {
+async fn a_dead_letter_that_is_not_to_be_read_is_stored_once_by_what_its_headers_tell() {
     in_database(async |db| {
-        let unread = unread("l", Some("a"));
-        db.store.park_unread(&unread, db.nonce(), NOW).await.unwrap();
-        assert_eq!(ids(&db).await, [format!("{}.unread.l", order_id("a"))]);
-        assert_eq!(stored(&db).await[0].get_str("order_id").unwrap(), order_id("a").as_str());
+        for _ in 0..2 {
+            db.store.park_unread(&unread("l", None), NOW).await.unwrap();
+            db.store.park_unread(&unread("l", Some("a")), NOW).await.unwrap();
+        }
+        assert_eq!(ids(&db).await, [format!("{}.unread.l", order_id("a")), "unread.l".into()]);
+        let documents = stored(&db).await;
+        assert_eq!(documents[0].get_str("order_id").unwrap(), order_id("a").as_str());
+        assert!(!documents[1].contains_key("order_id"), "whose it is has not been read");
+        for document in &documents {
+            assert_eq!(document.get_binary_generic("body").unwrap(), &letter("l", "a").body);
+            assert_eq!(document.get_i64("seen").unwrap(), 2);
+        }
         let parked = db.store.find_parked(&order_id("a"), &account()).await.unwrap().unwrap();
         assert_eq!(parked.reason, "crashed workers");
-        db.store.remove_unread(&unread).await.unwrap();
-        assert_eq!(db.store.find_parked(&order_id("a"), &account()).await.unwrap(), None);
     })
     .await;
 }

@@ -70,7 +70,10 @@ async fn preparing_again_and_at_once_changes_nothing() {
             prepared.await.unwrap();
         }
         assert_eq!(indexes(&db.orders()).await, before);
-        assert_eq!(before, ["_id_", "account_1_created_at_-1", "created_at_1", "phase_1_due_at_1", "sweep_due_1"]);
+        assert_eq!(
+            before,
+            ["_id_", "account_1_created_at_-1", "created_at_1", "phase_1_due_at_1", "sweep_due_1"]
+        );
     })
     .await;
 }

@@ -112,10 +112,8 @@ fn stored_orders(evidence: &Evidence, violations: &mut Vec<Violation>) {
         if stored.owes {
             violations.found(Class::Lost, "no publish stays owed", id, &stored.phase);
         }
-        let refused = evidence.ledgers_later.iter().any(|(instance, calls)| {
-            instance.order_id == *id && instance.generation == stored.generation && calls.undos_refused > 0
-        });
-        if stored.is_held() && !refused && !evidence.crashes_workers(id) {
+        let refused = || evidence.of_run(id, stored.generation).any(|calls| calls.undos_refused > 0);
+        if stored.is_held() && !refused() && !evidence.crashes_workers(id) {
             let rule = "only an order whose undo was refused, or that crashes workers, is held";
             violations.found(Class::Unexpected, rule, id, "neither is so");
         }

@@ -26,6 +26,7 @@ pub(super) fn check(evidence: &Evidence, violations: &mut Vec<Violation>) {
     dead_letters_of_orders(evidence, violations);
     orders_of_dead_letters(evidence, violations);
     doubled_dead_letters(evidence, violations);
+    unread_dead_letters(evidence, violations);
     poison(evidence, violations);
     for (queue, depth) in &evidence.left_in_queues {
         violations.found(Class::HalfDone, "queues drain", queue, format!("{depth} messages"));
@@ -182,6 +183,15 @@ fn doubled_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) {
         if ids.len() > allowed {
             let found = format!("{kind:?} in run {generation}: {ids:?}");
             violations.found(Class::Duplicated, "repeats of a dead letter have one id", order_id, found);
+        }
+    }
+}
+
+/// No fault ends workers over a dead letter, whatever else ended those that had it in hand.
+fn unread_dead_letters(evidence: &Evidence, violations: &mut Vec<Violation>) {
+    for Parked { id, queue, .. } in &evidence.parked {
+        if id.split('.').any(|part| part == "unread") {
+            violations.found(Class::Unexpected, "every dead letter is read", queue, id);
         }
     }
 }

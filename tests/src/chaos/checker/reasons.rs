@@ -5,7 +5,7 @@ use super::{
     Violation,
     verdict::{Class, Report},
 };
-use crate::chaos::{Evidence, Instance, Stored};
+use crate::chaos::{Calls, Evidence, Instance, Stored};
 
 const CANCELLED: &str = "cancelled";
 const REFUSED: &str = "refused";
@@ -122,10 +122,15 @@ fn is_technical(stored: &Stored) -> bool {
 impl Evidence {
     /// Whether a service refused a step of this run, by its ledger.
     fn was_refused(&self, order_id: &str, generation: u64) -> bool {
+        self.of_run(order_id, generation).any(|calls| calls.dos_refused > 0)
+    }
+
+    /// What the ledgers hold of a run, step by step.
+    pub(super) fn of_run(&self, order_id: &str, generation: u64) -> impl Iterator<Item = Calls> {
         let first = Instance { order_id: order_id.to_owned(), generation, step: String::new() };
         let of_run = self.ledgers_later.range(first..);
         of_run
-            .take_while(|(found, _)| found.order_id == order_id && found.generation == generation)
-            .any(|(_, calls)| calls.dos_refused > 0)
+            .take_while(move |(found, _)| found.order_id == order_id && found.generation == generation)
+            .map(|(_, calls)| *calls)
     }
 }

@@ -369,6 +369,12 @@ fn a_dead_letter_under_a_second_id_is_duplicated() {
 }
 
 #[test]
+fn a_dead_letter_that_was_left_unread_is_unexpected() {
+    let unread = broken(|evidence| evidence.parked[0].id = format!("{HELD}.unread.id"));
+    assert_eq!(unread, [Class::Unexpected]);
+}
+
+#[test]
 fn poison_that_was_not_confirmed_may_be_parked_or_not() {
     let unconfirmed = |evidence: &mut Evidence| {
         evidence.poison.insert("more".into(), false);
