@@ -62,7 +62,7 @@ impl Fleet {
     /// It does not answer within a few seconds, or cannot be used.
     pub(crate) async fn store(&self) -> anyhow::Result<Store> {
         let connected = Store::connect(&self.database, APP_NAME).await;
-        connected.map_err(|error| down("the database", "database.uri", error.into()))
+        connected.map_err(|error| down("the database", "database.uri", &error.into()))
     }
 
     /// Connects to the broker.
@@ -72,7 +72,7 @@ impl Fleet {
     pub(crate) async fn publisher(&self) -> anyhow::Result<Publisher> {
         let connected: Result<_, ConnectError> =
             Publisher::connect(&self.broker, self.topology()?, APP_NAME).await;
-        connected.map_err(|error| down("the broker", "broker.url", error.into()))
+        connected.map_err(|error| down("the broker", "broker.url", &error.into()))
     }
 
     /// What is declared on the broker.
@@ -105,7 +105,7 @@ pub(crate) fn operator() -> anyhow::Result<Operator> {
     name.parse().with_context(|| format!("ORDERFLEET_OPERATOR {name:?}"))
 }
 
-fn down(what: &str, setting: &str, error: anyhow::Error) -> anyhow::Error {
+fn down(what: &str, setting: &str, error: &anyhow::Error) -> anyhow::Error {
     let next = format!(
         "start a fleet here with `make up`, or name a running one: --config FILE, or --set {setting}=…"
     );

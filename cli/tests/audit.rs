@@ -1,5 +1,5 @@
 //! `orderfleet audit` as a process, on a real broker and database, with logs and orders planted by the test.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod planted;
 
@@ -49,7 +49,7 @@ async fn every_acceptance_is_counted_once_by_what_became_of_it() {
     let (first, second) = lines.split_at(5);
     let torn = &lines[0][..60];
     let too_old = at.line("long ago", hours_ago(50));
-    let first = at.file("a.log", &format!("{}\n{torn}\n{}\n{too_old}\n", first.join("\n"), lines[0]));
+    let first = at.file("a.log", format!("{}\n{torn}\n{}\n{too_old}\n", first.join("\n"), lines[0]));
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(second.join("\n").as_bytes()).unwrap();
     let second = at.file("b.log.1", gzip.finish().unwrap());
@@ -83,7 +83,7 @@ async fn every_acceptance_is_counted_once_by_what_became_of_it() {
 #[tokio::test]
 async fn each_class_can_be_listed_by_its_orders() {
     let at = quiet().await;
-    let log = at.file("a.log", &one_of_each(&at).await.join("\n"));
+    let log = at.file("a.log", one_of_each(&at).await.join("\n"));
     for (class, keys) in [
         ("done", vec!["done"]),
         ("undone", vec!["undone", "final"]),
@@ -126,13 +126,13 @@ async fn each_class_can_be_listed_by_its_orders() {
 async fn a_balance_without_a_gap_is_a_success() {
     let at = quiet().await;
     at.order("done", |record| record.phase = Phase::Done).await;
-    let log = at.file("a.log", &at.line("done", hours_ago(3)));
+    let log = at.file("a.log", at.line("done", hours_ago(3)));
     let output = at.audit(&[&log, "--strict", "--output", "json"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let young = at.file("b.log", &at.line("young", Timestamp::now()));
+    let young = at.file("b.log", at.line("young", Timestamp::now()));
     assert_eq!(at.audit(&[&young]).await.status.code(), Some(0));
     assert_eq!(at.audit(&[&young, "--strict"]).await.status.code(), Some(3));
-    let torn = at.file("c.log", &format!("{}\n{{", at.line("done", hours_ago(3))));
+    let torn = at.file("c.log", format!("{}\n{{", at.line("done", hours_ago(3))));
     assert_eq!(at.audit(&[&torn]).await.status.code(), Some(0));
     assert_eq!(at.audit(&[&torn, "--strict"]).await.status.code(), Some(3));
 }
@@ -140,7 +140,7 @@ async fn a_balance_without_a_gap_is_a_success() {
 #[tokio::test]
 async fn a_log_without_an_acceptance_of_the_range_matches_nothing() {
     let at = quiet().await;
-    let log = at.file("a.log", &at.line("old", hours_ago(3)));
+    let log = at.file("a.log", at.line("old", hours_ago(3)));
     assert_eq!(at.audit(&[&log, "--since", "1h"]).await.status.code(), Some(4));
     let output = at.audit(&["missing.log"]).await;
     assert_eq!(output.status.code(), Some(1));
@@ -167,7 +167,7 @@ async fn a_log_can_come_by_standard_input() {
 #[tokio::test]
 async fn an_order_in_a_queue_is_not_lost_and_one_that_is_taken_between_the_looks_is_found() {
     let at = Planted::new("busy").await;
-    let log = at.file("a.log", &at.line("queued", hours_ago(3)));
+    let log = at.file("a.log", at.line("queued", hours_ago(3)));
     at.queue("queued").await;
     let output = at.audit(&[&log, "--wait", "0s", "--strict", "--output", "json"]).await;
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
@@ -202,7 +202,7 @@ async fn an_order_in_a_queue_is_not_lost_and_one_that_is_taken_between_the_looks
 #[tokio::test]
 async fn terminal_events_are_published_again_only_on_request_and_for_a_recorded_reason() {
     let at = quiet().await;
-    let log = at.file("a.log", &one_of_each(&at).await.join("\n"));
+    let log = at.file("a.log", one_of_each(&at).await.join("\n"));
     let records = async || {
         let log = OperatorLog::new(at.store.clone());
         let (mut entries, mut records) = (log.entries(LogRange::default()), Vec::new());
@@ -232,7 +232,7 @@ async fn terminal_events_are_published_again_only_on_request_and_for_a_recorded_
 #[tokio::test]
 async fn without_a_database_the_audit_says_so() {
     let at = quiet().await;
-    let log = at.file("a.log", &at.line("any", hours_ago(3)));
+    let log = at.file("a.log", at.line("any", hours_ago(3)));
     let output = at.audit(&[&log, "--set", "database.uri=mongodb://127.0.0.1:1/?replicaSet=rs0"]).await;
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
     assert!(output.stdout.is_empty());

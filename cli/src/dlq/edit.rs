@@ -67,7 +67,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
         None => edited(&before)?,
     };
-    let order: Order = serde_json::from_str(&after).map_err(refused)?;
+    let order: Order = serde_json::from_str(&after).map_err(|error| refused(&error))?;
     let after = serde_json::to_string_pretty(&order)? + "\n";
     if order == found.order {
         eprintln!("nothing was changed");
@@ -135,7 +135,7 @@ fn confirmed() -> anyhow::Result<bool> {
 }
 
 /// The parser's message names the field and repeats no value of it.
-fn refused(error: serde_json::Error) -> anyhow::Error {
+fn refused(error: &serde_json::Error) -> anyhow::Error {
     Failure::new(format!("the corrected order breaks a rule: {error}"), "edit again; nothing was changed")
         .into()
 }

@@ -222,7 +222,7 @@ impl Balance<'_> {
                         continue;
                     }
                 };
-                self.found(Finding::new(suspect, class))?;
+                self.found(&Finding::new(suspect, class))?;
             }
         }
         self.republisher.publish(self.stop).await
@@ -243,12 +243,12 @@ impl Balance<'_> {
         if let Standing::Ended(end) = standing {
             self.republisher.add(&acceptance.order_id, end);
         }
-        self.found(Finding::of(acceptance, standing))
+        self.found(&Finding::of(acceptance, standing))
     }
 
-    fn found(&mut self, finding: Finding) -> Result<(), AuditError> {
-        self.report.count(&finding);
-        self.watcher.found(&finding).map_err(AuditError::Show)
+    fn found(&mut self, finding: &Finding) -> Result<(), AuditError> {
+        self.report.count(finding);
+        self.watcher.found(finding).map_err(AuditError::Show)
     }
 
     async fn ask(&self, acceptances: &[Acceptance]) -> Result<Vec<Standing>, AuditError> {

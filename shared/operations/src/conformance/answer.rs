@@ -76,7 +76,7 @@ impl Answer {
         let broken = loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
-                    body.extend_from_slice(&chunk)
+                    body.extend_from_slice(&chunk);
                 }
                 Ok(Some(_)) => {
                     break Some(format!("{status}, but the answer has more than {ANSWER_BYTES_MAX} bytes"));

@@ -47,7 +47,7 @@ async fn an_orders_document_says_where_it_stands() {
             panic!("it is under way");
         };
         assert_eq!((phase, owner), (Phase::Run, Some(worker("w1"))));
-        assert_eq!(due_at.map(|at| at.as_millisecond()), Some(NOW));
+        assert_eq!(due_at.map(jiff::Timestamp::as_millisecond), Some(NOW));
 
         let step = steps().remove(1);
         let hold = Hold { id: "h".into(), step: step.clone(), reason: "no".into(), at: NOW };

@@ -5,14 +5,12 @@ use crate::conformance::case::{Case, Checked, Finding, require};
 /// Of larger results, the order's document keeps only the size.
 const RESULT_BYTES_MAX: usize = 1_024;
 
-#[expect(clippy::unused_async, reason = "called as every check")]
 pub(in crate::conformance) async fn small_results(case: &Case<'_>) -> Checked {
     let bytes = case.figures().result_bytes_max;
     let found = format!("the largest result had {bytes} bytes");
     Ok(if bytes > RESULT_BYTES_MAX { Finding::Doubtful(found) } else { Finding::Told(found) })
 }
 
-#[expect(clippy::unused_async, reason = "called as every check")]
 pub(in crate::conformance) async fn in_time(case: &Case<'_>) -> Checked {
     let figures = case.figures();
     let timeout = case.timeout();
@@ -23,7 +21,6 @@ pub(in crate::conformance) async fn in_time(case: &Case<'_>) -> Checked {
     Ok(if figures.slowest > timeout / 2 { Finding::Doubtful(found) } else { Finding::Told(found) })
 }
 
-#[expect(clippy::unused_async, reason = "called as every check")]
 pub(in crate::conformance) async fn definite_answers(case: &Case<'_>) -> Checked {
     let figures = case.figures();
     if figures.unknown == 0 {
