@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Budget {
     /// Messages per second, at least 1.
     pub rate_per_s: u32,
-    /// Stop when more than so many in a hundred orders have failed again, 0 to 100.
+    /// Stop when more than so many in a hundred orders have failed again since the replay was begun or resumed, 0 to 100.
     pub stop_at_percent: u32,
     /// Largest batch, at least 1.
     pub batch_max: u32,
@@ -96,6 +96,7 @@ impl Replaying {
     /// The database or the broker failed. What is recorded stays so; resume when they are back.
     pub async fn run(&self, mut tell: impl FnMut(&Progress)) -> Result<Outcome, RunError> {
         let mut items = self.items().await?;
+        let before = progress(&items);
         let over = items.iter().filter(|item| item.state.is_over()).count();
         let mut ramp = Ramp::after(self.budget.batch_max, u32::try_from(over).unwrap_or(u32::MAX));
         let mut pace = interval(Duration::from_secs(1) / self.budget.rate_per_s.max(1));
@@ -127,7 +128,7 @@ impl Replaying {
             if let Some(outcome) = self.follow(&mut items, &batch, &mut tell).await? {
                 return Ok(outcome);
             }
-            if self.is_spent(&progress(&items)) {
+            if self.is_spent(&before, &progress(&items)) {
                 self.store.end_replay(&self.replay.id, ReplayState::Stopped).await?;
                 return Ok(Outcome::Stopped);
             }
@@ -246,9 +247,11 @@ impl Replaying {
         Ok(order.and_then(|view| ending(&view.record, item)))
     }
 
-    fn is_spent(&self, progress: &Progress) -> bool {
-        let ended = u64::from(progress.done) + u64::from(progress.failed);
-        u64::from(progress.failed) * 100 > ended * u64::from(self.budget.stop_at_percent)
+    /// What failed before a stop does not count again once somebody has looked at it and resumed.
+    fn is_spent(&self, before: &Progress, now: &Progress) -> bool {
+        let failed = u64::from(now.failed - before.failed);
+        let ended = u64::from(now.done - before.done) + failed;
+        failed * 100 > ended * u64::from(self.budget.stop_at_percent)
     }
 }
 
