@@ -44,7 +44,7 @@ chaos: setup ## Harm the whole fleet under load and check its promise (DURATION=
 	cargo build --workspace --bins --locked --profile $(PROFILE)
 	$(binaries)/orderfleet-chaos --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-model: ## Search every schedule of the saga core within large bounds (5 minutes, 10 GB; STATES=… stops a scope early)
+model: ## Search every schedule of the saga core within large bounds (5 minutes, below 17 GB; STATES=… stops a scope early)
 	cargo run --locked -p orderfleet-model -- search --full $(if $(STATES),--states-max $(STATES)) $(ARGS)
 
 sim: ## Simulate orders in virtual time under every kind of fault (SEEDS=1000000)

@@ -262,21 +262,31 @@ impl Fleet {
     pub async fn in_hand(&self, worker: usize) -> u64 {
         let url = format!("{}/metrics", self.worker_admins[worker]);
         let answer = self.client.http.request(Method::GET, url).send().await.unwrap();
-        let metrics = Answer::read(answer).await.unwrap().text;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("orderfleet_deliveries_in_flight "));
-        line.map_or(0, |value| value.parse().unwrap())
+        deliveries_in_flight(&Answer::read(answer).await.unwrap().text)
     }
 
-    /// Waits until the fleet's queues hold these messages and nothing else, and no order owes a publish.
+    /// Deliveries that workers have in hand; one that does not answer has none.
+    async fn all_in_hand(&self) -> u64 {
+        let mut all = 0;
+        for admin in &self.worker_admins {
+            let url = format!("{admin}/metrics");
+            let Ok(answer) = self.client.http.request(Method::GET, url).send().await else { continue };
+            all += deliveries_in_flight(&answer.text().await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// Waits until the fleet's queues hold these messages and nothing else, no worker has one in hand, and no order owes a publish.
     ///
     /// # Panics
     /// When it does not come to that.
     pub async fn until_drained(&self, left: &[(&str, u32)]) {
         let (broker, orders) = (self.broker().await, self.orders().await);
-        let wanted = (0, depths(left));
-        until_equal("owed publishes and messages in queues", wanted, async || {
+        let wanted = (0, depths(left), 0, depths(left));
+        until_equal("owed publishes, messages in queues and in hand", wanted, async || {
             let owed = orders.count_documents(doc! { "evp": true }).await.unwrap();
-            (owed, broker.depths().await)
+            // The queues twice: what is in hand at the first look may wait in a tier at the second.
+            (owed, broker.depths().await, self.all_in_hand().await, broker.depths().await)
         })
         .await;
     }
@@ -330,6 +340,11 @@ impl Fleet {
         let client = mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap();
         client.database(&self.database)
     }
+}
+
+fn deliveries_in_flight(metrics: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix("orderfleet_deliveries_in_flight "));
+    line.map_or(0, |value| value.parse().unwrap())
 }
 
 fn depths(left: &[(&str, u32)]) -> BTreeMap<String, u32> {

@@ -165,7 +165,7 @@ impl Parker {
 
     async fn park(&self, arrival: &Arrival<'_>) -> Result<Parked, ShuttingDown> {
         let read = match arrival.redelivered {
-            false => self.read_and_store(arrival).await?,
+            false => self.store_read(arrival.read()).await?,
             true => self.read_with_care(arrival).await?,
         };
         match read {
@@ -178,8 +178,10 @@ impl Parker {
         }
     }
 
-    async fn read_and_store(&self, arrival: &Arrival<'_>) -> Result<Read, ShuttingDown> {
-        let (mut letter, command) = arrival.read();
+    async fn store_read(
+        &self,
+        (mut letter, command): (DeadLetter, Result<Command, DecodeError>),
+    ) -> Result<Read, ShuttingDown> {
         // In the other queues there is nothing to see to: their orders' documents say how they stand.
         if letter.queue == DeadLetterQueue::Poison && matches!(command, Err(DecodeError::Newer(_))) {
             return Ok(Read::Newer);

@@ -56,16 +56,21 @@ impl Parker {
             let readings = crash::around("park.begin_reading", beginning).await?;
             Ok((turn, readings))
         };
-        let (_turn, readings) = self.until_stored(&unread.letter, try_in_turn).await?;
+        let (turn, readings) = self.until_stored(&unread.letter, try_in_turn).await?;
         match care(readings) {
             Care::Read => {}
             Care::Wait(tier) => return Ok(Read::NotNow(tier)),
-            Care::LeaveUnread => return self.leave_unread(unread, readings).await,
+            Care::LeaveUnread => {
+                drop(turn);
+                return self.leave_unread(unread, readings).await;
+            }
         }
-        let read = self.read_and_store(arrival).await?;
+        // Only this can end a worker: what comes of it is stored without the turn, however long that takes.
+        let read = arrival.read();
         let ending = || crash::around("park.end_readings", self.store.end_readings(unread));
         self.until_stored(&unread.letter, ending).await?;
-        Ok(read)
+        drop(turn);
+        self.store_read(read).await
     }
 
     async fn leave_unread(&self, unread: &Unread, readings: usize) -> Result<Read, ShuttingDown> {
