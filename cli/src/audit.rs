@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use orderfleet_messaging::Publisher;
+use orderfleet_messaging::{InspectionError, Publisher};
 use orderfleet_operations::audit::{
     Audit, AuditError, Class, Events, Finding, Logs, QueueDepth, Range, Report, Republishing, Watcher,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{self, DEPENDENCY_DOWN, Failure};
+use crate::exit::{self, DEPENDENCY_DOWN, Failure, NOT_AUTHORISED};
 use crate::fleet::{Fleet, FleetArgs, operator};
 use crate::orders::time::{duration, moment};
 use crate::output::Output;
@@ -38,10 +38,13 @@ Examples:
 Give the logs of all producers, and the rotated ones: what is in no log cannot be missed.
 
 Exit codes:
-  0  every acceptance is accounted for, or is not seen yet but may still be in a queue
-  1  some are unaccounted for, or another body has their document
-  3  with --strict: some are not seen yet, or lines or logs could not be read
-  4  the logs hold no acceptance of the range";
+    0  every acceptance is accounted for, or is not seen yet but may still be in a queue
+    1  some are unaccounted for, or another body has their document
+    3  with --strict: some are not seen yet, or lines or logs could not be read
+    4  the logs hold no acceptance of the range
+    5  the database or the broker refuses the user
+    6  the database or the broker does not answer
+  130  interrupted; what was read so far is balanced";
 
 /// Balance every accepted order against what became of it
 ///
@@ -202,12 +205,13 @@ fn explained(error: AuditError) -> anyhow::Error {
         AuditError::Record(_) => "nothing is published without a record: see that the database takes writes",
         AuditError::Show(_) => return error.into(),
     };
-    Failure { what: whole_chain(&error), next: next.into(), code: DEPENDENCY_DOWN }.into()
-}
-
-fn whole_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let code = match &error {
+        AuditError::Queues(InspectionError::Connect(error)) if error.is_refusal() => NOT_AUTHORISED,
+        _ => DEPENDENCY_DOWN,
+    };
+    let error = anyhow::Error::from(error);
+    let down = || Failure { what: format!("{error:#}"), next: next.into(), code };
+    Failure::of_database(&error, next).unwrap_or_else(down).into()
 }
 
 fn exit_code(report: &Report, strict: bool) -> u8 {

@@ -1,6 +1,5 @@
 //! `orderfleet dlq`: dead letters, which workers of the role `park` have taken from their queues into the database.
 
-mod age;
 mod discard;
 mod edit;
 mod export;
@@ -16,9 +15,8 @@ mod watch;
 use std::process::ExitCode;
 
 use orderfleet_operations::dead_letters::{Asked, DeadLetterError, DeadLetters};
-use orderfleet_storage::StoreError;
 
-use crate::exit::{DEPENDENCY_DOWN, Failure, NOTHING_MATCHED};
+use crate::exit::{Failure, NOTHING_MATCHED};
 use crate::fleet::{Fleet, operator};
 use crate::output::Output;
 
@@ -27,8 +25,10 @@ Examples:
   orderfleet dlq stats                                    # what fails, how often, since when?
   orderfleet dlq list --where 'step=fulfilment and age>1h'
   orderfleet dlq show ID                                  # one of them, with its order
-  orderfleet dlq watch
+  orderfleet dlq replay --where 'step=fulfilment' --forecast  # mended: would they work by now?
+  orderfleet dlq replay --where 'step=fulfilment' --yes --reason 'carrier is back'
   orderfleet dlq discard --where 'fingerprint=abcd and age>30d'
+  orderfleet dlq watch
 
 Changes are planned and shown first; --yes makes them, and each is recorded with its --reason.";
 
@@ -91,18 +91,14 @@ fn asked(reason: String) -> anyhow::Result<Asked> {
 
 /// A failure with its next step.
 fn failed(error: DeadLetterError) -> anyhow::Error {
-    let is_down = matches!(
-        &error,
-        DeadLetterError::Store(
-            StoreError::Call { .. } | StoreError::Timeout { .. } | StoreError::Unreachable { .. }
-        )
-    );
     let error = anyhow::Error::from(error);
-    if !is_down {
-        return error;
-    }
     let next = "look at the database, then repeat the command; with a large selection, narrow it: --where";
-    Failure { what: format!("{error:#}"), next: next.into(), code: DEPENDENCY_DOWN }.into()
+    Failure::of_database(&error, next).map_or(error, Into::into)
+}
+
+/// So many, in words.
+fn letters_of(count: u64) -> String {
+    if count == 1 { "1 dead letter".into() } else { format!("{count} dead letters") }
 }
 
 /// There is nothing that the command could be about.

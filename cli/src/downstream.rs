@@ -30,9 +30,11 @@ Examples:
   orderfleet downstream check https://stock.staging.example/steps --yes \\
       --step inventory --order order.json --headers-file staging.headers
   orderfleet downstream check URL --yes --refused-order sold-out.json --pause-for-restart
-  orderfleet downstream check URL --yes --strict --output json | jq '.rules[] | select(.verdict != \"passed\")'
+  orderfleet downstream check URL --yes --strict --output json \\
+      | jq '.rules[] | select(.verdict != \"passed\")'
 
-The check has real effects at the service and undoes all of them. Run it where orders of nobody do no harm.
+The check has real effects at the service and undoes all of them. Run it where orders of nobody do
+no harm.
 
 Exit codes:
     0  every rule that was checked passed, perhaps with warnings

@@ -4,13 +4,14 @@ use std::{env, path::Path};
 
 use anyhow::Context as _;
 use orderfleet_domain::saga::{Policy, StepSettings};
-use orderfleet_messaging::{BrokerSettings, ConnectError, Publisher, Topology};
+use orderfleet_messaging::{BrokerSettings, ConnectError, Inspector, Publisher, Topology};
 use orderfleet_operations::Operator;
 use orderfleet_runtime::settings;
-use orderfleet_storage::{DatabaseSettings, Store};
+use orderfleet_storage::{DatabaseSettings, Store, StoreError};
+use reqwest::Url;
 use serde::Deserialize;
 
-use crate::exit::{DEPENDENCY_DOWN, Failure};
+use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOT_AUTHORISED};
 
 /// Written by `orderfleet up` in the folder it runs in.
 const SETTINGS_FILE: &str = ".orderfleet/orderfleet.toml";
@@ -18,6 +19,9 @@ const SECTIONS: &[&str] = &["broker", "database", "steps"];
 const APP_NAME: &str = "orderfleet";
 /// No lease is taken by an operator's command.
 const NO_LEASE: i64 = 0;
+
+const BROKER_RIGHTS: &str = "see that user, password and virtual host are right, and let that user do it: \
+                             docs/OPERATIONS.md says which rights each command needs";
 
 /// The flags that say which fleet.
 #[derive(Debug, clap::Args)]
@@ -49,8 +53,15 @@ impl FleetArgs {
     /// # Errors
     /// A file that cannot be read, an unknown section or key, or a value that does not fit; the message names it.
     pub(crate) fn resolve(self) -> anyhow::Result<Fleet> {
-        let left_behind = || Path::new(SETTINGS_FILE).exists().then(|| SETTINGS_FILE.into());
-        let config = self.config.or_else(left_behind);
+        self.resolve_at(Path::new(SETTINGS_FILE))
+    }
+
+    /// As [`FleetArgs::resolve`], with another file in the place of that of `orderfleet up`.
+    ///
+    /// # Errors
+    /// As [`FleetArgs::resolve`].
+    pub(crate) fn resolve_at(self, left_behind: &Path) -> anyhow::Result<Fleet> {
+        let config = self.config.or_else(|| left_behind.exists().then(|| left_behind.to_owned()));
         settings::load(&settings::Options { config, set: self.set, print_config: false }, SECTIONS)
     }
 }
@@ -62,17 +73,24 @@ impl Fleet {
     /// It does not answer within a few seconds, or cannot be used.
     pub(crate) async fn store(&self) -> anyhow::Result<Store> {
         let connected = Store::connect(&self.database, APP_NAME).await;
-        connected.map_err(|error| down("the database", "database.uri", &error.into()))
+        connected.map_err(|error| unusable_database(error).into())
     }
 
     /// Connects to the broker.
     ///
     /// # Errors
-    /// Its topology differs from the declared one, or the settings cannot be used. A broker that is down is waited for.
+    /// Its topology differs from the declared one, the settings cannot be used, or it refuses us. A broker that is down is
+    /// waited for.
     pub(crate) async fn publisher(&self) -> anyhow::Result<Publisher> {
-        let connected: Result<_, ConnectError> =
-            Publisher::connect(&self.broker, self.topology()?, APP_NAME).await;
-        connected.map_err(|error| down("the broker", "broker.url", &error.into()))
+        let topology = self.topology()?;
+        // The publisher waits, whatever is wrong with its connection; so what waiting cannot mend is found by trying once.
+        match Inspector::connect(&self.broker, topology.clone(), APP_NAME).await {
+            Ok(inspector) => inspector.close().await,
+            Err(error) if broker_code(&self.broker, &error) == DEPENDENCY_DOWN => {}
+            Err(error) => return Err(unusable_broker(&self.broker, &error).into()),
+        }
+        let connected = Publisher::connect(&self.broker, topology, APP_NAME).await;
+        connected.map_err(|error| unusable_broker(&self.broker, &error).into())
     }
 
     /// What is declared on the broker.
@@ -105,9 +123,51 @@ pub(crate) fn operator() -> anyhow::Result<Operator> {
     name.parse().with_context(|| format!("ORDERFLEET_OPERATOR {name:?}"))
 }
 
-fn down(what: &str, setting: &str, error: &anyhow::Error) -> anyhow::Error {
-    let next = format!(
-        "start a fleet here with `make up`, or name a running one: --config FILE, or --set {setting}=…"
-    );
-    Failure { what: format!("{what} cannot be used: {error:#}"), next, code: DEPENDENCY_DOWN }.into()
+fn unusable_database(error: StoreError) -> Failure {
+    let lasting = error.is_lasting();
+    let error = anyhow::Error::from(error).context("the database cannot be used");
+    let next = start_or_name("ORDERFLEET_MONGODB_URI");
+    Failure::of_database(&error, &next).unwrap_or_else(|| {
+        let code = if lasting { FAILED } else { DEPENDENCY_DOWN };
+        Failure { what: format!("{error:#}"), next, code }
+    })
+}
+
+/// A broker that could not be connected to, with its next step.
+pub(crate) fn unusable_broker(settings: &BrokerSettings, error: &ConnectError) -> Failure {
+    let code = broker_code(settings, error);
+    let next = match (code, error) {
+        (NOT_AUTHORISED, _) => BROKER_RIGHTS.to_owned(),
+        (FAILED, ConnectError::Topology(_)) => "orderfleet topology plan".to_owned(),
+        _ => start_or_name("ORDERFLEET_AMQP_URL"),
+    };
+    let what = format!("the broker cannot be used: {}", error.told_without_secrets(settings));
+    Failure { what, next, code }
+}
+
+/// Not authorised, failed for good, or down and perhaps back in a minute.
+fn broker_code(settings: &BrokerSettings, error: &ConnectError) -> u8 {
+    let may_not_declare = || {
+        matches!(error, ConnectError::Topology(_))
+            && error.told_without_secrets(settings).contains("ACCESS_REFUSED")
+    };
+    if error.is_refusal() || may_not_declare() {
+        NOT_AUTHORISED
+    } else if error.is_transient() && has_address(settings) {
+        DEPENDENCY_DOWN
+    } else {
+        FAILED
+    }
+}
+
+/// Whether the broker's address is one. To whoever connects, one that is none looks like a broker that is down.
+fn has_address(settings: &BrokerSettings) -> bool {
+    let from_file = settings.url_file.as_ref().map(std::fs::read_to_string);
+    let address = from_file.unwrap_or_else(|| Ok(settings.url.clone()));
+    let url = address.ok().and_then(|address| Url::parse(address.trim()).ok());
+    url.is_some_and(|url| !url.cannot_be_a_base() && ["amqp", "amqps"].contains(&url.scheme()))
+}
+
+fn start_or_name(variable: &str) -> String {
+    format!("start a fleet here with `make up`, or name a running one: --config FILE, or {variable}")
 }

@@ -1,15 +1,15 @@
 //! `orderfleet log`: who changed what and why, listed, checked and exported.
 
-use std::io::{BufWriter, Write};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use orderfleet_operations::log::{Head, LogEntries, LogEntry, LogError, LogRange, OperatorLog, Verification};
 use serde::Serialize;
 
-use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOTHING_MATCHED};
+use crate::exit::{Failure, NOTHING_MATCHED};
+use crate::export::Target;
 use crate::fleet::FleetArgs;
 use crate::orders::time::{age, moment};
 use crate::output::{Output, Row, visible};
@@ -32,6 +32,7 @@ Exit codes:
   0  listed
   1  an entry is damaged: orderfleet log verify
   4  the log holds no entry of that time
+  5  the database refuses the user
   6  the database does not answer";
 
 const VERIFY_EXAMPLES: &str = "\
@@ -47,18 +48,21 @@ it was written anew.
 Exit codes:
   0  the chain fits; acts without an end are listed: under way, or left by somebody who was gone
   1  it does not fit; stderr says where
+  5  the database refuses the user
   6  the database does not answer";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   orderfleet log export operator-log.jsonl
-  orderfleet log export - | gzip > operator-log.jsonl.gz
+  orderfleet log export | gzip > operator-log.jsonl.gz
 
 One entry a line, oldest first, with its hash. Nothing that is there is overwritten.
 
 Exit codes:
   0  exported
   1  the file is there already or cannot be written, or an entry is damaged
+  4  the log holds no entry
+  5  the database refuses the user
   6  the database does not answer";
 
 /// See who changed what, and why: the operator log
@@ -101,13 +105,13 @@ struct Verify {
     fleet: FleetArgs,
 }
 
-/// Write the whole log to a file, as JSON lines
+/// Write the whole log to a file, or to stdout, as JSON lines
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 struct Export {
-    /// The file, which must not be there yet; `-` is standard output
+    /// A new file; without it, or with `-`, stdout
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     #[command(flatten)]
     fleet: FleetArgs,
 }
@@ -124,12 +128,20 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         Command::Verify(Verify { expect, fleet }) => {
             verify(&open(fleet).await?, expect.as_ref(), output).await
         }
-        Command::Export(Export { file, fleet }) => export(&open(fleet).await?, &file).await,
+        Command::Export(Export { file, fleet }) => export(&open(fleet).await?, file, output).await,
     }
 }
 
 async fn open(fleet: FleetArgs) -> anyhow::Result<OperatorLog> {
     Ok(OperatorLog::new(fleet.resolve()?.store().await?))
+}
+
+/// What was written to a file.
+#[derive(Serialize)]
+struct Exported<'a> {
+    entries: u64,
+    head: &'a Head,
+    file: &'a Path,
 }
 
 #[derive(Serialize)]
@@ -188,23 +200,24 @@ async fn verify(log: &OperatorLog, expect: Option<&Head>, output: Output) -> any
     Err(Failure::new(what, next).into())
 }
 
-async fn export(log: &OperatorLog, file: &Path) -> anyhow::Result<ExitCode> {
-    let target: Box<dyn Write> = if file.as_os_str() == "-" {
-        Box::new(std::io::stdout())
-    } else {
-        let made = std::fs::File::create_new(file);
-        Box::new(made.with_context(|| format!("making the file {}", file.display()))?)
-    };
-    let mut out = BufWriter::new(target);
+async fn export(log: &OperatorLog, file: Option<PathBuf>, output: Output) -> anyhow::Result<ExitCode> {
+    let mut target = Target::open(file)?;
     let mut entries = log.entries(LogRange::default());
     let (mut count, mut head) = (0_u64, None);
     while let Some(entry) = next(&mut entries).await? {
-        serde_json::to_writer(&mut out, &entry)?;
-        writeln!(out)?;
+        serde_json::to_writer(&mut target, &entry)?;
+        writeln!(target)?;
         (count, head) = (count + 1, Some(Head::from(&entry)));
     }
-    out.flush()?;
-    let head = head.map_or_else(|| "none".into(), |head| head.to_string());
+    let file = target.close(count)?;
+    let Some(head) = head else {
+        eprintln!("the log holds no entry");
+        return Ok(NOTHING_MATCHED.into());
+    };
+    if let Some(file) = &file {
+        let told = format!("{count} entries in {}", file.display());
+        output.print(&Exported { entries: count, head: &head, file }, &told)?;
+    }
     eprintln!("{count} entries; head {head}");
     Ok(ExitCode::SUCCESS)
 }
@@ -214,9 +227,8 @@ async fn next(entries: &mut LogEntries) -> anyhow::Result<Option<LogEntry>> {
 }
 
 fn failure(error: LogError) -> anyhow::Error {
-    let (next, code) = match &error {
-        LogError::Damaged(_) => ("orderfleet log verify", FAILED),
-        _ => ("bring the database back, or name another one: --config FILE", DEPENDENCY_DOWN),
-    };
-    Failure { what: format!("{:#}", anyhow::Error::new(error)), next: next.into(), code }.into()
+    let error = anyhow::Error::new(error);
+    let next = "bring the database back, or name another one: --config FILE";
+    let damaged = || Failure::new(format!("{error:#}"), "orderfleet log verify");
+    Failure::of_database(&error, next).unwrap_or_else(damaged).into()
 }

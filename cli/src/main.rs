@@ -8,7 +8,9 @@ mod doctor;
 mod downstream;
 mod endpoints;
 mod exit;
+mod export;
 mod fleet;
+mod fleet_command;
 mod keys;
 mod load;
 mod log;
@@ -41,6 +43,7 @@ enum Command {
     Log(log::Args),
     Dlq(dlq::Args),
     Audit(audit::Args),
+    Fleet(fleet_command::Args),
     Downstream(downstream::Args),
     Topology(topology::Args),
     Doctor(doctor::Args),
@@ -61,6 +64,7 @@ async fn main() -> ExitCode {
         Command::Log(args) => log::run(args, output).await,
         Command::Dlq(args) => dlq::run(args, output).await,
         Command::Audit(args) => audit::run(args, output).await,
+        Command::Fleet(args) => fleet_command::run(args, output).await,
         Command::Downstream(args) => downstream::run(args, output).await,
         Command::Topology(args) => topology::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,

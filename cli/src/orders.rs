@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use orderfleet_domain::OrderId;
 use orderfleet_messaging::Publisher;
-use orderfleet_operations::log::LogError;
 use orderfleet_operations::orders::OrdersError;
 use orderfleet_storage::StoreError;
 
-use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOTHING_MATCHED};
+use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOTHING_MATCHED, PARTLY};
 use crate::fleet::Fleet;
-use crate::output::Output;
+use crate::output::{Output, visible};
 
 /// A broker that is away is waited for without end by whoever connects to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -79,37 +78,56 @@ const BROKER: &str =
     "bring the broker back, or name another one: --config FILE; the same command again does no harm";
 const DATABASE: &str =
     "bring the database back, or name another one: --config FILE; then the same command again";
+const END_NOT_RECORDED: &str = "orderfleet log verify: it lists the act as one without an end";
 
 /// An error with its next step.
 fn failure(error: OrdersError) -> anyhow::Error {
-    let (next, code) = match &error {
-        OrdersError::Store(StoreError::Unreadable { .. }) => {
+    let (next, code) = next_step(&error);
+    // The same command again would do it twice.
+    let is_done = matches!(error, OrdersError::EndNotRecorded(_));
+    let error = anyhow::Error::new(error);
+    let of_database = Failure::of_database(&error, DATABASE).filter(|_| !is_done);
+    of_database.unwrap_or_else(|| Failure { what: format!("{error:#}"), next, code }).into()
+}
+
+/// Where it is not the database that failed.
+fn next_step(error: &OrdersError) -> (String, u8) {
+    match error {
+        OrdersError::Store(_) => {
             ("use the CLI of the newest build that works orders; what changed the document?".into(), FAILED)
         }
-        OrdersError::Store(_) => (DATABASE.into(), DEPENDENCY_DOWN),
         OrdersError::NotStored(id) => (not_stored(id), NOTHING_MATCHED),
         OrdersError::NotOfAccount { order_id, .. } => (format!("orderfleet orders get {order_id}"), FAILED),
         OrdersError::NotHeld { order_id, .. } => {
             (format!("orderfleet orders get {order_id}"), NOTHING_MATCHED)
         }
-        OrdersError::NotRecorded(LogError::Append(_) | LogError::Read(_)) => {
-            (DATABASE.into(), DEPENDENCY_DOWN)
-        }
         OrdersError::NotRecorded(_) => ("--reason TEXT: say why, in at most 1,000 bytes".into(), FAILED),
         OrdersError::NotConfirmed(_) => (BROKER.into(), DEPENDENCY_DOWN),
-        OrdersError::EndNotRecorded(_) => {
-            ("orderfleet log verify: it lists the act as one without an end".into(), FAILED)
-        }
-    };
-    Failure { what: format!("{:#}", anyhow::Error::new(error)), next, code }.into()
+        OrdersError::EndNotRecorded(_) => (END_NOT_RECORDED.into(), FAILED),
+    }
 }
 
 /// As [`failure`], for lists.
 fn list_failure(error: StoreError) -> anyhow::Error {
-    let what = format!("{:#}", anyhow::Error::new(error));
     let next = "bring the database back; or, where much is stored and little matches, narrow the list: --status, --account, \
                 --younger-than";
-    Failure { what, next: next.into(), code: DEPENDENCY_DOWN }.into()
+    let error = anyhow::Error::new(error);
+    Failure::of_database(&error, next).map_or(error, Into::into)
+}
+
+/// Names documents that match and that this build cannot read, and says how a list went.
+fn listed(found: usize, unreadable: &[String], none: &str) -> ExitCode {
+    for id in unreadable {
+        eprintln!("{} cannot be read by this build", visible(id));
+    }
+    match (found, unreadable.len()) {
+        (0, 0) => {
+            eprintln!("{none}");
+            NOTHING_MATCHED.into()
+        }
+        (_, 0) => ExitCode::SUCCESS,
+        _ => PARTLY.into(),
+    }
 }
 
 fn not_stored(order_id: &OrderId) -> String {

@@ -37,6 +37,7 @@ Examples:
 Exit codes:
   0  nothing differs, as far as is visible
   1  something differs
+  5  the broker refuses the user or the virtual host
   6  the broker or its management API does not answer";
 
 const PLAN_EXAMPLES: &str = "\
@@ -46,6 +47,7 @@ Examples:
 
 Exit codes:
   0  the plan is printed, whatever is in it
+  5  the broker refuses the user or the virtual host
   6  the broker or its management API does not answer";
 
 const APPLY_EXAMPLES: &str = "\
@@ -57,6 +59,7 @@ Examples:
 Exit codes:
   0  without --yes: the plan is printed; with it: all is done
   3  some steps could not be done, or are left to people
+  5  the broker refuses the user or the virtual host
   6  the broker, its management API or the database does not answer
   8  the plan is not the one of --expect; nothing was done";
 
@@ -187,10 +190,7 @@ async fn run_apply(args: Apply, output: Output) -> anyhow::Result<ExitCode> {
     }
     let Some(why) = reason.filter(|_| yes) else {
         show::plan(&plan, output)?;
-        eprintln!(
-            "nothing was done; to do it: orderfleet topology apply --yes --expect {} --reason TEXT",
-            plan.id
-        );
+        eprintln!("nothing was done\nnext:  the same command with --yes --expect {} --reason TEXT", plan.id);
         return Ok(ExitCode::SUCCESS);
     };
     let approval = Approval { who: operator()?, why };

@@ -6,6 +6,7 @@ mod fleet;
 mod folder;
 mod interrupts;
 mod member;
+pub(crate) mod scaling;
 mod settings;
 
 use std::path::PathBuf;
@@ -43,8 +44,8 @@ pub(crate) struct Args {
     /// Folder for data, settings and logs
     #[arg(long, value_name = "DIR", default_value = ".orderfleet")]
     dir: PathBuf,
-    /// Number of worker processes
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=64))]
+    /// Number of worker processes at first; `orderfleet fleet scale` changes it
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=i64::from(scaling::WORKERS_MAX)))]
     workers: u16,
 }
 
@@ -55,13 +56,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::listen()?;
     let folder = Folder::open(&args.dir)?;
+    scaling::forget(&folder);
     let mut fleet = Fleet::default();
     let outcome = select! {
         outcome = start(&args, &folder, &mut fleet, output) => outcome.map(Some),
         () = interrupts.next() => Ok(None),
     };
     if let Ok(Some(())) = outcome {
-        interrupts.next().await;
+        select! {
+            () = interrupts.next() => {}
+            never = fleet.obey(&folder, args.workers) => match never {},
+        }
     }
     select! {
         () = fleet.stop() => {}
@@ -71,6 +76,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         }
     }
     folder.forget_endpoints();
+    scaling::forget(&folder);
     outcome?;
     say(&format!("stopped; the data stays in {}", folder.shown().display()));
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ mod desk;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use desk::{CANARY, Desk, code, order_id, stderr, stdout};
 use jiff::SignedDuration;
@@ -60,7 +60,7 @@ async fn failures_alike_are_one_row_of_the_statistics() {
     assert_eq!((rows.len(), code(&table)), (2, 0), "{rows:#?}");
     assert!(rows[0].starts_with("FINGERPRINT") && rows[0].ends_with("AGE"), "{rows:#?}");
     assert!(
-        rows[1].starts_with(groups[0]["fingerprint"].as_str().unwrap()) && rows[1].ends_with("3h"),
+        rows[1].starts_with(groups[0]["failure_fingerprint"].as_str().unwrap()) && rows[1].ends_with("3h"),
         "{rows:#?}"
     );
 }
@@ -135,7 +135,7 @@ async fn peeking_counts_what_waits_and_takes_nothing_out() {
     assert!(stderr(&table).contains("counted and not read"), "{}", stderr(&table));
     assert_eq!(code(&empty), NONE);
     let wrong = desk.run(&["peek", "fulfillment"]).await;
-    assert!(code(&wrong) == 1 && stderr(&wrong).contains("inventory, fulfilment"), "{}", stderr(&wrong));
+    assert!(code(&wrong) == 2 && stderr(&wrong).contains("inventory, fulfilment"), "{}", stderr(&wrong));
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn discarding_is_planned_unless_told_to_and_recorded() {
     let (desk, ids) = desk().await;
     let chosen = ["discard", "--where", "age>1h"];
     let unnamed = desk.run(&["discard", "--yes", "--reason", "x"]).await;
-    assert!(code(&unnamed) == 1 && stderr(&unnamed).contains("--all"), "{}", stderr(&unnamed));
+    assert!(code(&unnamed) == 2 && stderr(&unnamed).contains("--all"), "{}", stderr(&unnamed));
     let planned = desk.json(&chosen).await;
     assert_eq!((&planned["count"], &planned["done"]), (&json!(2), &Value::Null), "{planned:#}");
     assert_eq!(desk.letter(&ids[0]).await.ended, None);
@@ -183,6 +183,33 @@ async fn a_letter_in_other_hands_is_left_there() {
 }
 
 #[tokio::test]
+async fn a_replay_is_planned_and_only_one_that_is_known_can_be_resumed() {
+    let (desk, _) = desk().await;
+    let unnamed = desk.run(&["replay"]).await;
+    assert!(code(&unnamed) == 2 && stderr(&unnamed).contains("--all"), "{}", stderr(&unnamed));
+    // No worker has stored their orders: the messages themselves would come back.
+    let planned = desk.json(&["replay", "--all"]).await;
+    assert_eq!(
+        (&planned["count"], &planned["groups"][0]["course"]),
+        (&json!(4), &json!("again")),
+        "{planned:#}"
+    );
+    let changed = desk.run(&["replay", "--all", "--yes", "--reason", "x", "--expect", "3"]).await;
+    assert_eq!(code(&changed), PLAN_CHANGED, "{}", stderr(&changed));
+    assert_eq!(logged(&desk).await.len(), 0);
+    for flag in ["--resume", "--results"] {
+        let unknown = desk.run(&["replay", flag, "absent"]).await;
+        assert!(code(&unknown) == NONE && stderr(&unknown).contains("next:"), "{}", stderr(&unknown));
+        assert_eq!(
+            code(&desk.run(&["replay", flag, "absent", "--forecast"]).await),
+            2,
+            "that would only look"
+        );
+    }
+    assert_eq!(code(&desk.run(&["replay", "--all", "--yes"]).await), 2, "without a reason");
+}
+
+#[tokio::test]
 async fn what_was_exported_can_be_imported_elsewhere() {
     let (desk, ids) = desk().await;
     assert_eq!(code(&desk.run(&["export", "letters.jsonl"]).await), 2, "it holds personal data");
@@ -193,6 +220,9 @@ async fn what_was_exported_can_be_imported_elsewhere() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
     assert_eq!(code(&desk.run(&export).await), 1, "a file that is there is not overwritten");
+    let none = ["export", "none.jsonl", "--where", "queue=poison", "--reveal", "--reason", "moving"];
+    assert_eq!(code(&desk.run(&none).await), NONE);
+    assert!(!desk.folder.path().join("none.jsonl").exists(), "an empty file would be left");
 
     let elsewhere = Desk::new().await;
     let path = path.to_str().unwrap();
@@ -210,6 +240,68 @@ async fn what_was_exported_can_be_imported_elsewhere() {
     let refused = elsewhere.run(&["import", bad.to_str().unwrap()]).await;
     let told = stderr(&refused);
     assert!(code(&refused) == 1 && told.contains("line 2") && !told.contains(CANARY), "{told}");
+}
+
+#[tokio::test]
+async fn an_empty_reason_is_a_mistake_in_the_command_line() {
+    let desk = Desk::new().await;
+    for command in
+        ["replay --all --yes", "discard --all --yes", "edit x", "export --reveal", "show x --reveal"]
+    {
+        let arguments: Vec<_> = command.split(' ').chain(["--reason", ""]).collect();
+        let refused = desk.run(&arguments).await;
+        assert_eq!(code(&refused), 2, "{command}: {}", stderr(&refused));
+    }
+    assert_eq!(logged(&desk).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_of_the_list_who_has_seen_enough_ends_it_quietly() {
+    let (desk, _) = desk().await;
+    for form in ["table", "json", "jsonl"] {
+        let mut command = desk.command(&["list", "--output", form]);
+        let mut list = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(list.stdout.take());
+        let ended = list.wait_with_output().await.unwrap();
+        assert_eq!((code(&ended), stderr(&ended).as_str()), (0, ""), "{form}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_will_not_do_is_told_from_one_that_is_down() {
+    let (desk, _) = desk().await;
+    desk.publish_poison().await;
+    let replay = ["replay", "--all", "--yes", "--reason", "x"];
+    let wrong_login = desk.broker_url().replacen("guest:guest", "guest:s3cret", 1);
+    for (url, expected, told) in [
+        (wrong_login.as_str(), 5, "ACCESS_REFUSED"),
+        ("amqp:guest:s3cret@", 1, "next:"),
+        ("s3cret", 1, "next:"),
+    ] {
+        let began = Instant::now();
+        let refused = desk.command(&replay).env("ORDERFLEET_AMQP_URL", url).output().await.unwrap();
+        let text = stderr(&refused);
+        assert_eq!(code(&refused), expected, "{url}: {text}");
+        assert!(text.matches(told).count() == 1 && !text.contains("s3cret"), "{text}");
+        assert!(began.elapsed() < Duration::from_secs(12), "nobody waits for what waiting cannot mend");
+    }
+    let drifted = desk.run(&[&replay[..], &["--set", "broker.new_bytes_max=4711"]].concat()).await;
+    let text = stderr(&drifted);
+    assert!(code(&drifted) == 1 && text.contains("next:  orderfleet topology plan"), "{text}");
+    assert_eq!(logged(&desk).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_database_that_lets_nobody_in_is_told_from_one_that_is_down() {
+    let desk = Desk::new().await;
+    let refused = desk.database_uri().replacen("mongodb://", "mongodb://jo:s3cret@", 1);
+    let absent = "mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=500";
+    for (uri, expected) in [(refused.as_str(), 5), (absent, 6), ("s3cret", 1)] {
+        let output = desk.command(&["list"]).env("ORDERFLEET_MONGODB_URI", uri).output().await.unwrap();
+        let told = stderr(&output);
+        assert_eq!(code(&output), expected, "{told}");
+        assert!(told.contains("next:") && !told.contains("s3cret"), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, stream};
 use orderfleet_tests::{
     Fleet, Plan,
-    chaos::{self, Attempt, Clients, Evidence, Identity, Verdict},
+    chaos::{self, Attempt, Clients, Evidence, Identity, Requests, Verdict},
 };
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ pub(crate) struct Case {
     clients: Clients,
     /// Articles over which workers abort.
     pub(crate) crashing: Vec<String>,
+    /// What operators asked for.
+    pub(crate) asked: Requests,
 }
 
 impl Case {
@@ -23,7 +25,7 @@ impl Case {
     pub(crate) async fn start(plan: Plan) -> Self {
         let fleet = Fleet::start_as(Plan { roles: Plan::ALL_ROLES, ..plan }).await;
         fleet.broker().await.keep(EVENTS, "orders.events", "#").await;
-        Self { fleet, clients: Clients::default(), crashing: Vec::new() }
+        Self { fleet, clients: Clients::default(), crashing: Vec::new(), asked: Requests::default() }
     }
 
     /// Posts an order to the first producer, which must accept it.
@@ -59,6 +61,19 @@ impl Case {
         identity
     }
 
+    /// Notes that an operator has had these orders run as often as this, by messages that were confirmed.
+    pub(crate) fn asked_to_run(&mut self, ids: &[String], run: u64) {
+        let runs = || ids.iter().map(|id| (id.clone(), run));
+        self.asked.runs.extend(runs());
+        self.asked.runs_confirmed.extend(runs());
+    }
+
+    /// Notes that these orders were cancelled, and that the cancels were accepted.
+    pub(crate) fn cancelled(&mut self, ids: &[String]) {
+        self.clients.cancels.extend(ids.iter().cloned());
+        self.clients.cancels_accepted.extend(ids.iter().cloned());
+    }
+
     /// Waits until the queues are empty, stops the workers, and judges what all have left behind.
     pub(crate) async fn judge(&mut self) -> Verdict {
         self.fleet.until_drained(&[]).await;
@@ -77,6 +92,7 @@ impl Case {
             parked: chaos::dead_letters(&database).await.unwrap(),
             events: chaos::events(&broker, EVENTS).await,
             crashing: self.crashing.iter().cloned().collect(),
+            asked: self.asked.clone(),
             ..Evidence::default()
         };
         broker.remove(EVENTS).await;

@@ -8,34 +8,7 @@ use orderfleet_domain::OrderId;
 use orderfleet_tests::{Fleet, Plan, order, until};
 use serde_json::{Value, json};
 
-/// What a run of the CLI has printed.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    /// The result, which is the only line of standard output.
-    fn json(&self) -> Value {
-        assert_eq!(self.stdout.lines().count(), 1, "{}{}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-}
-
-async fn run(fleet: &Fleet, arguments: &[&str]) -> Ran {
-    let arguments = [arguments, &["--config", "orderfleet.toml"]].concat();
-    let output = fleet.cli(&arguments).env("ORDERFLEET_OPERATOR", "jo").output().await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-/// Runs a command that must succeed, and reads its result.
-async fn read(fleet: &Fleet, arguments: &[&str]) -> Value {
-    let ran = run(fleet, &[arguments, &["--output", "json"]].concat()).await;
-    assert_eq!(ran.code, Some(0), "{arguments:?}: {}{}", ran.stdout, ran.stderr);
-    ran.json()
-}
+use crate::operator::{read, run};
 
 /// The id of the order under a key, also before it was posted.
 fn id_of(key: &str) -> String {
@@ -228,6 +201,7 @@ async fn a_held_order_that_is_discarded_ends_for_good() {
 async fn a_watch_waits_for_an_order_that_is_not_there_yet_and_ends_with_it() {
     let mut fleet = Fleet::start_as(Plan { workers: 0, ..Plan::default() }).await;
     let id = id_of("k1");
+    assert_eq!(run(&fleet, &["orders", "watch", "k1"]).await.code, Some(2), "that is no order id");
     let never = run(&fleet, &["orders", "watch", &id, "--timeout", "0s"]).await;
     assert_eq!((never.code, never.stdout.as_str()), (Some(4), ""), "{}", never.stderr);
 
@@ -321,8 +295,8 @@ async fn an_end_that_is_cut_off_shows_by_the_head_that_was_noted_and_leaves_an_a
 #[tokio::test]
 async fn the_log_is_exported_whole_and_over_nothing() {
     let fleet = fleet_with_a_log().await;
-    let ran = run(&fleet, &["log", "export", "out.jsonl"]).await;
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let told = read(&fleet, &["log", "export", "out.jsonl"]).await;
+    assert_eq!((&told["entries"], &told["file"]), (&json!(8), &json!("out.jsonl")), "{told}");
     let text = fs::read_to_string(fleet.folder().join("out.jsonl")).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<_> = lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect();

@@ -16,7 +16,7 @@ use std::env;
 use orderfleet_native::{RabbitMq, RabbitMqOptions, TempFolder};
 
 /// Whether there is time for the full size.
-fn long() -> bool {
+pub(crate) fn long() -> bool {
     env::var("ORDERFLEET_LONG").is_ok_and(|value| value == "1")
 }
 

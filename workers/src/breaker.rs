@@ -111,6 +111,15 @@ impl Breaker {
         Some(Admitted { breaker: self, pass, sign: Sign::Abandoned })
     }
 
+    /// `closed`; `open`; or `half_open` while one call finds out, or the next one would.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.circuit.lock().unwrap_or_else(PoisonError::into_inner).state {
+            State::Closed { .. } => "closed",
+            State::Open { until } if Instant::now() < until => "open",
+            State::Open { .. } | State::HalfOpen => "half_open",
+        }
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Circuit) -> T) -> T {
         let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
         let before = circuit.state;
@@ -259,7 +268,9 @@ mod tests {
     fn a_call_that_is_dropped_half_way_counts_as_abandoned() {
         let breaker = Breaker::new(&"inventory".parse().unwrap(), 1);
         drop(breaker.admit());
+        assert_eq!(breaker.state(), "closed");
         breaker.admit().unwrap().tell(Sign::Failed);
         assert!(breaker.admit().is_none());
+        assert_eq!(breaker.state(), "open");
     }
 }

@@ -7,6 +7,7 @@ use orderfleet_domain::{
     AccountId, Order, OrderId, StepName,
     saga::{CallOutcome, Policy, Record, StepSettings, Verb, step_instance, step_key},
 };
+use orderfleet_storage::CircuitState;
 use reqwest::{Client, redirect};
 use serde::Serialize;
 
@@ -93,6 +94,15 @@ impl Downstreams {
         let (outcome, sign) = self.send(&downstream.settings, call).await;
         admitted.tell(sign);
         outcome
+    }
+
+    /// The state of every circuit.
+    pub(crate) fn circuits(&self) -> Vec<CircuitState> {
+        let circuit = |(step, downstream): (&StepName, &Downstream)| CircuitState {
+            step: step.to_string(),
+            state: downstream.breaker.state().to_owned(),
+        };
+        self.steps.iter().map(circuit).collect()
     }
 
     async fn send(&self, settings: &StepSettings, call: &Call<'_>) -> (CallOutcome, Sign) {

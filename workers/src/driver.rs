@@ -1,7 +1,10 @@
 //! Performs the effects the saga core names for one delivery, one after the other, until the ack.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,13 +18,15 @@ use orderfleet_domain::{
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
 use orderfleet_runtime::crash;
-use orderfleet_storage::Store;
+use orderfleet_storage::{Store, WorkedQueue};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     downstream::{Call, Downstreams},
+    load::{Load, accepted_at},
     messages::{message, of_dead_letter},
     panics::{self, answered, caught},
+    pauses::{self, Pauses},
     record_since,
 };
 
@@ -33,13 +38,16 @@ const WAITS_ALARM: u32 = 20;
 /// What all deliveries of a worker share.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    store: Store,
-    publisher: Publisher,
-    downstreams: Downstreams,
-    policy: Policy,
-    worker: WorkerId,
-    draining: CancellationToken,
-    handled: AtomicU64,
+    pub(crate) store: Store,
+    pub(crate) publisher: Publisher,
+    pub(crate) downstreams: Arc<Downstreams>,
+    pub(crate) policy: Policy,
+    pub(crate) worker: WorkerId,
+    pub(crate) draining: CancellationToken,
+    pub(crate) pauses: Arc<Pauses>,
+    pub(crate) load: Load,
+    /// From 0.
+    pub(crate) handled: AtomicU64,
 }
 
 /// One delivery's way: the core, what it works on, and the pace of its repeats.
@@ -51,21 +59,12 @@ struct Way<'a> {
     order: Option<Order>,
     /// What was seen of the last call, if its outcome is unknown.
     seen: Option<String>,
+    /// The last call was not sent because somebody has paused it.
+    is_paused: bool,
     repeats: Delays,
 }
 
 impl Driver {
-    pub(crate) fn new(
-        store: Store,
-        publisher: Publisher,
-        downstreams: Downstreams,
-        policy: Policy,
-        worker: WorkerId,
-        draining: CancellationToken,
-    ) -> Self {
-        Self { store, publisher, downstreams, policy, worker, draining, handled: AtomicU64::new(0) }
-    }
-
     /// Handles a delivery up to its ack. Trouble with the database or the broker never gives a delivery back: the step
     /// in question is repeated, and the deliveries in hand are the brake on the queue.
     pub(crate) async fn handle(&self, delivery: Delivery) {
@@ -99,7 +98,10 @@ impl Driver {
     }
 
     async fn decode_and_work(&self, delivery: &Delivery) -> Ending {
-        match Command::decode(&delivery.body) {
+        let decoded = Command::decode(&delivery.body);
+        let accepted_at = decoded.as_ref().ok().and_then(|command| accepted_at(&command.kind));
+        self.load.taken(&WorkedQueue::from(&delivery.lane), accepted_at.map(|at| now() - at));
+        match decoded {
             Ok(command) => self.work(delivery, by_own_clocks(command, delivery.headers.seen_first())).await,
             Err(DecodeError::Newer(version)) => {
                 metrics::counter!("orderfleet_newer_messages_total", "lane" => lane_label(delivery))
@@ -131,7 +133,9 @@ impl Driver {
         let handled = self.handled.fetch_add(1, Ordering::Relaxed);
         let handling = Handling::new(delivered, WorkerId(format!("{}-{handled}", self.worker.0)));
         let repeats = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        Way { driver: self, delivery, handling, order: None, seen: None, repeats }.walk().await
+        Way { driver: self, delivery, handling, order: None, seen: None, is_paused: false, repeats }
+            .walk()
+            .await
     }
 
     async fn set_aside(&self, delivery: &Delivery) -> Ending {
@@ -180,6 +184,23 @@ impl Driver {
                 crash::around("worker.publish_dead_letter", publish).await
             }
             Destination::Event(_) => crash::around("worker.publish_event", publish).await,
+        }
+    }
+
+    /// Why a call must not be sent, if somebody has paused it: what the order's history is to say.
+    async fn pause_of(&self, call: &Call<'_>) -> Option<String> {
+        if let Some(pause) = self.pauses.of_call(call.step, call.account) {
+            return Some(pauses::told(&pause));
+        }
+        let pause = self.pauses.of_any_failure().filter(|_| call.record.att > 0)?;
+        match self.store.last_failed_attempt(call.order_id).await {
+            Ok(attempt) => {
+                attempt.and_then(|attempt| self.pauses.of_failure(&attempt)).as_ref().map(pauses::told)
+            }
+            Err(error) => {
+                tracing::warn!(order.id = %call.order_id, %error, "not known whether the order is paused");
+                Some(format!("whether this is paused is not known: {}", pause.target))
+            }
         }
     }
 
@@ -314,10 +335,16 @@ impl Way<'_> {
             traceparent: self.delivery.headers.get("traceparent"),
         };
         let started = Instant::now();
-        let called = self.driver.downstreams.call(&call);
-        let outcome = match verb {
-            Verb::Do => crash::around("worker.call_do", called).await,
-            Verb::Undo => crash::around("worker.call_undo", called).await,
+        let pause = self.driver.pause_of(&call).await;
+        let outcome = match &pause {
+            Some(why) => CallOutcome::NotSent { what: why.clone() },
+            None => {
+                let called = self.driver.downstreams.call(&call);
+                match verb {
+                    Verb::Do => crash::around("worker.call_do", called).await,
+                    Verb::Undo => crash::around("worker.call_undo", called).await,
+                }
+            }
         };
         let labels = vec![
             metrics::Label::new("step", step.to_string()),
@@ -325,6 +352,7 @@ impl Way<'_> {
             metrics::Label::new("outcome", outcome_label(&outcome)),
         ];
         record_since("orderfleet_step_seconds", labels, started);
+        self.is_paused = pause.is_some();
         let before = self.seen.take();
         let outcome = if quick_retry > 0 { of_the_attempt(outcome, before) } else { outcome };
         if let CallOutcome::Unknown { what, .. } = &outcome {
@@ -364,7 +392,8 @@ impl Way<'_> {
             return;
         };
         let step = record.step(record.cur);
-        if ending == Ending::Deferred && record.waits > 0 && record.waits.is_multiple_of(WAITS_ALARM) {
+        let is_stuck = ending == Ending::Deferred && !self.is_paused;
+        if is_stuck && record.waits > 0 && record.waits.is_multiple_of(WAITS_ALARM) {
             metrics::counter!("orderfleet_wait_alarms_total", "step" => step.to_string()).increment(1);
             tracing::warn!(order.id = %self.handling.order_id(), saga.step = %step, waits = record.waits, "a step cannot be sent and waits on");
         }

@@ -8,15 +8,18 @@ mod bulkhead;
 mod dependencies;
 mod downstream;
 mod driver;
+mod heartbeat;
 mod hold;
+mod load;
 mod messages;
 mod panics;
 mod park;
+mod pauses;
 mod settings;
 mod sweep;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -26,19 +29,20 @@ use orderfleet_domain::{
     StepName,
     saga::{Lane, Policy, WorkerId},
 };
-use orderfleet_messaging::{Consumer, Delays, Delivery, Publisher, Source, Subscription, Topology};
+use orderfleet_messaging::{Consumer, Control, Delays, Delivery, Publisher, Source, Subscription, Topology};
 use orderfleet_runtime::{
     admin::{self, Health},
     http,
 };
-use orderfleet_storage::{DatabaseSettings, Store};
+use orderfleet_storage::{DatabaseSettings, Store, WorkedQueue};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{Role, Settings, WorkerSettings};
 
 use crate::{
-    dependencies::ConsumerHealth, downstream::Downstreams, driver::Driver, park::Parker, sweep::Sweeper,
+    dependencies::ConsumerHealth, downstream::Downstreams, driver::Driver, heartbeat::Heart, load::Load,
+    park::Parker, pauses::Pauses, sweep::Sweeper,
 };
 
 /// A start that takes longer says what it waits for.
@@ -63,7 +67,7 @@ pub async fn run(
     worker.check()?;
     panics::tell_by_place();
     let policy = Policy::new(steps, i64::from(worker.lease_s) * 1_000)?;
-    let downstreams = Downstreams::new(&policy, worker.concurrency)?;
+    let downstreams = Arc::new(Downstreams::new(&policy, worker.concurrency)?);
     let health = Health::new(&["consumer", "database", "parking", "publisher"]);
     let listener = http::bind("worker.admin_listen", worker.admin_listen).await?;
     let id = worker_id()?;
@@ -92,53 +96,92 @@ pub async fn run(
     let (pause, paused) = watch::channel(false);
     tokio::spawn(dependencies::watch(store.clone(), publisher.clone(), Arc::clone(&health), pause));
 
-    if worker.has(Role::Sweep) {
-        let sweeper =
-            Sweeper::new(store.clone(), publisher.clone(), Duration::from_secs(worker.sweep_every_s.into()));
-        tokio::spawn(sweeper.run(shutdown.clone()));
-    }
-    let parker = Parker::new(store.clone(), policy.clone(), shutdown.clone());
-    let dead_letters = Consumer {
+    let orders = Consumer {
         settings: broker.clone(),
-        subscriptions: if worker.has(Role::Park) { park::subscriptions(&policy) } else { Vec::new() },
+        subscriptions: subscriptions(&worker, topology.partitions(), &last_step),
         topology: topology.clone(),
-        name: "orderfleet-worker parking".into(),
+        name: "orderfleet-worker".into(),
         paused: paused.clone(),
     };
-    let driver = Driver::new(store, publisher.clone(), downstreams, policy, id, shutdown.clone());
-    let orders = Consumer {
+    let dead_letters = Consumer {
         settings: broker,
-        subscriptions: subscriptions(&worker, topology.partitions(), &last_step),
+        subscriptions: if worker.has(Role::Park) { park::subscriptions(&policy) } else { Vec::new() },
         topology,
-        name: "orderfleet-worker".into(),
+        name: "orderfleet-worker parking".into(),
         paused,
     };
-    let (driver, parker) = (Arc::new(driver), Arc::new(parker));
+    let load = Load::new(&orders.subscriptions, &dead_letters.subscriptions);
+    let pauses = obey_pauses(&store, &load, &health).await;
+    let heart = Heart {
+        store: store.clone(),
+        instance: id.0.clone(),
+        roles: worker.roles.clone(),
+        load: load.clone(),
+        downstreams: Arc::clone(&downstreams),
+        pauses: Arc::clone(&pauses),
+        draining: shutdown.clone(),
+    };
+    let ended = CancellationToken::new();
+    let beating = tokio::spawn(heart.run(ended.clone()));
+
+    if worker.has(Role::Sweep) {
+        let every = Duration::from_secs(worker.sweep_every_s.into());
+        let sweeper = Sweeper::new(store.clone(), publisher.clone(), Arc::clone(&pauses), every);
+        tokio::spawn(sweeper.run(shutdown.clone()));
+    }
+    let parker = Arc::new(Parker::new(store.clone(), policy.clone(), shutdown.clone()));
+    let driver = Arc::new(Driver {
+        store,
+        publisher: publisher.clone(),
+        downstreams,
+        policy,
+        worker: id,
+        draining: shutdown.clone(),
+        pauses,
+        load: load.clone(),
+        handled: AtomicU64::new(0),
+    });
     // A connection for each, so that trouble with one is none of the other's.
     tokio::try_join!(
-        consume(&orders, ConsumerHealth::new(&health, "consumer"), &shutdown, move |delivery| {
+        consume(&orders, ConsumerHealth::new(&health, "consumer"), &shutdown, &load, move |delivery| {
             let driver = Arc::clone(&driver);
             async move { driver.handle(delivery).await }
         }),
-        consume(&dead_letters, ConsumerHealth::new(&health, "parking"), &shutdown, move |delivery| {
+        consume(&dead_letters, ConsumerHealth::new(&health, "parking"), &shutdown, &load, move |delivery| {
             let parker = Arc::clone(&parker);
             let publisher = publisher.clone();
             async move { parker.handle(delivery, &publisher).await }
         }),
     )?;
+    ended.cancel();
+    // A join error means that the task panicked: then the database forgets this worker by itself.
+    let _ = beating.await;
     telling.abort();
     admin.abort();
     Ok(())
+}
+
+/// Reads the pauses before anything is taken, and keeps up with them from then on.
+async fn obey_pauses(store: &Store, load: &Load, health: &Arc<Health>) -> Arc<Pauses> {
+    let (pauses, queues) = (Arc::new(Pauses::default()), load.pausable());
+    if let Err(error) = pauses.read(store).await {
+        tracing::warn!(%error, "starting without knowing the pauses");
+    }
+    pauses.obey(&queues, health);
+    tokio::spawn(Arc::clone(&pauses).keep_up(store.clone(), queues, Arc::clone(health)));
+    pauses
 }
 
 async fn consume<S, F, Handled>(
     consumer: &Consumer<S>,
     observer: ConsumerHealth,
     shutdown: &CancellationToken,
+    load: &Load,
     handle: F,
 ) -> anyhow::Result<()>
 where
     S: Source,
+    WorkedQueue: for<'a> From<&'a S>,
     F: Fn(Delivery<S>) -> Handled + Clone + Send + 'static,
     Handled: Future<Output = ()> + Send + 'static,
 {
@@ -151,6 +194,15 @@ where
         shutdown.cancelled().await;
         observer.draining();
         tokio::time::sleep(DRAIN_TIMEOUT).await;
+    };
+    let load = load.clone();
+    let handle = move |delivery: Delivery<S>| {
+        let (queue, load) = (WorkedQueue::from(&delivery.lane), load.clone());
+        let handled = handle(delivery);
+        async move {
+            handled.await;
+            load.handled(&queue);
+        }
     };
     tokio::select! {
         consumed = consumer.run(&observer, shutdown.clone(), handle) => consumed.context("RabbitMQ")?,
@@ -165,7 +217,8 @@ fn subscriptions(worker: &WorkerSettings, partitions: u16, any_step: &StepName) 
     let few = (worker.concurrency / 8).max(1);
     let mut subscriptions = Vec::new();
     let mut subscribe = |lane, prefetch, permits: &Arc<Semaphore>| {
-        subscriptions.push(Subscription { lane, prefetch, permits: Arc::clone(permits) });
+        let (permits, control) = (Arc::clone(permits), Control::default());
+        subscriptions.push(Subscription { lane, prefetch, permits, control });
     };
     if worker.has(Role::Forward) {
         for partition in 0..partitions {

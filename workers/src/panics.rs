@@ -92,7 +92,7 @@ mod tests {
     use std::{panic::take_hook, sync::Arc, time::Duration};
 
     use orderfleet_messaging::{
-        BrokerSettings, Consumer, Delivery, Observer, Publisher, Source, Subscription, Topology,
+        BrokerSettings, Consumer, Control, Delivery, Observer, Publisher, Source, Subscription, Topology,
     };
     use orderfleet_native::{RabbitMq, RabbitMqOptions, TempFolder};
     use tokio::{
@@ -160,8 +160,8 @@ mod tests {
         /// Hands over what the queues deliver.
         fn consume<S: Source>(&self, sources: &[S]) -> mpsc::UnboundedReceiver<Delivery<S>> {
             let subscribe = |lane: &S| {
-                let permits = Arc::new(Semaphore::new(1));
-                Subscription { lane: lane.clone(), prefetch: 1, permits }
+                let (permits, control) = (Arc::new(Semaphore::new(1)), Control::default());
+                Subscription { lane: lane.clone(), prefetch: 1, permits, control }
             };
             let consumer = Consumer {
                 settings: self.settings.clone(),

@@ -15,7 +15,7 @@ use orderfleet_domain::{
     Command, DecodeError, OrderId,
     saga::{DeadLetterQueue, Policy, Tier},
 };
-use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, Publisher, Subscription};
+use orderfleet_messaging::{Control, Delays, Delivery, Destination, Outgoing, Publisher, Subscription};
 use orderfleet_runtime::crash;
 use orderfleet_storage::{DeadLetter, OrderView, Store, StoreError};
 use tokio::sync::{Mutex, Semaphore};
@@ -249,7 +249,7 @@ pub(crate) fn subscriptions(policy: &Policy) -> Vec<Subscription<DeadLetterQueue
     let others = [DeadLetterQueue::Poison, DeadLetterQueue::Held, DeadLetterQueue::Conflict];
     let subscription = |lane| {
         let permits = Arc::new(Semaphore::new(PREFETCH.into()));
-        Subscription { lane, prefetch: PREFETCH, permits }
+        Subscription { lane, prefetch: PREFETCH, permits, control: Control::default() }
     };
     steps.chain(others).map(subscription).collect()
 }

@@ -68,6 +68,18 @@ pub enum Role {
     Park,
 }
 
+impl Role {
+    /// The word in the settings.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Compensate => "compensate",
+            Self::Sweep => "sweep",
+            Self::Park => "park",
+        }
+    }
+}
+
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {

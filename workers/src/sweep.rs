@@ -3,7 +3,7 @@
 //! It never claims an order and never changes a phase; the worker that gets the message does. Any number of workers may
 //! sweep: a second message about an order costs a claim and has no effect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use orderfleet_domain::{
@@ -12,10 +12,10 @@ use orderfleet_domain::{
 };
 use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
 use orderfleet_runtime::crash;
-use orderfleet_storage::{Overdue, Store};
+use orderfleet_storage::{Overdue, Store, WorkedQueue};
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::now;
+use crate::{driver::now, pauses::Pauses};
 
 /// Orders brought back by one sweep.
 const SWEEP_MAX: u32 = 500;
@@ -27,12 +27,13 @@ const RETRY_DEPTH_MAX: u32 = 10_000;
 pub(crate) struct Sweeper {
     store: Store,
     publisher: Publisher,
+    pauses: Arc<Pauses>,
     every: Duration,
 }
 
 impl Sweeper {
-    pub(crate) fn new(store: Store, publisher: Publisher, every: Duration) -> Self {
-        Self { store, publisher, every }
+    pub(crate) fn new(store: Store, publisher: Publisher, pauses: Arc<Pauses>, every: Duration) -> Self {
+        Self { store, publisher, pauses, every }
     }
 
     /// Sweeps until the token is cancelled. Trouble ends a sweep, not the sweeper.
@@ -55,7 +56,10 @@ impl Sweeper {
 
     /// How many orders it brought back.
     async fn sweep(&self) -> anyhow::Result<u32> {
-        if self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX {
+        // While nobody takes from `orders.retry` a sweep would only add to it.
+        if self.pauses.stops(&WorkedQueue::Retry)
+            || self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX
+        {
             return Ok(0);
         }
         let now = now();

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use orderfleet_operations::dead_letters::{DiscardPlan, Discarded};
 use orderfleet_storage::LetterGroup;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::selection::RequiredSelection;
-use super::{asked, dead_letters, failed, nothing};
+use super::{asked, dead_letters, failed, letters_of, nothing};
 use crate::exit::{Failure, INTERRUPTED, PARTLY, PLAN_CHANGED};
 use crate::fleet::FleetArgs;
 use crate::output::{Output, Row as _, table};
@@ -27,6 +28,8 @@ Exit codes:
     0  done, or shown
     3  some are left: another operator has them in hand
     4  nothing matches
+    5  the database refuses the user
+    6  the database does not answer; the same command again continues
     8  with --expect: there are more or fewer by now; nothing was done
   130  interrupted; the same command again continues";
 
@@ -43,7 +46,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", requires = "yes")]
     expect: Option<u64>,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,
@@ -77,14 +80,14 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let (true, Some(reason)) = (yes, reason) else {
         print(output, database, &plan, None)?;
         eprintln!(
-            "{} dead letters of the database {database} would be discarded; nothing is done",
-            plan.count
+            "{} of the database {database} would be discarded; nothing is done",
+            letters_of(plan.count)
         );
         eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.count);
         return Ok(ExitCode::SUCCESS);
     };
     if expect.is_some_and(|expected| expected != plan.count) {
-        let what = format!("{} dead letters match by now; nothing was done", plan.count);
+        let what = format!("it would be {} by now; nothing was done", letters_of(plan.count));
         let next = "look again without --yes, then give the number that is shown".into();
         return Err(Failure { what, next, code: PLAN_CHANGED }.into());
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, ensure};
+use clap::builder::NonEmptyStringValueParser;
 use orderfleet_domain::Order;
 use orderfleet_operations::correction::{self, CorrectionError};
 use serde::Serialize;
@@ -20,14 +21,17 @@ Examples:
   orderfleet dlq edit ID --file order.json --yes --reason 'country was missing'
 
 The order is opened as JSON, personal data included, in a file that only you can read and that is
-removed afterwards. What comes back is checked as if it was posted, and shown as a difference. It is kept
-beside the dead letter, and the next run works on it once the dead letter is replayed; what was posted,
-and its fingerprint, stay as they are.
+removed afterwards. What comes back is checked as if it was posted, and shown as a difference. It is
+kept beside the dead letter, and the next run works on it once the dead letter is replayed; what was
+posted, and its fingerprint, stay as they are. The look at it is recorded in the operator log, too,
+whether anything is kept or not.
 
 Exit codes:
-    0  kept, or nothing was changed
+    0  kept; or nothing was changed, or you said no
     1  not kept; stderr says why
-    4  no such open dead letter";
+    4  no such open dead letter
+    5  the database refuses the user
+    6  the database does not answer";
 
 /// Correct the order behind a dead letter before it is replayed
 #[derive(Debug, clap::Args)]
@@ -36,7 +40,7 @@ pub(super) struct Args {
     /// The dead letter
     id: String,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     /// Take the corrected order from this file instead of an editor
     #[arg(long, value_name = "FILE")]
@@ -61,26 +65,40 @@ struct Kept<'a> {
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let who = operator()?;
     let store = args.fleet.resolve()?.store().await?;
-    let found = correction::correctable(&store, &args.id).await.map_err(failed)?;
-    let before = serde_json::to_string_pretty(&found.order)? + "\n";
-    let after = match &args.file {
+    let edit = correction::begin(&store, &args.id, who, args.reason).await.map_err(failed)?;
+    match corrected(edit.order(), args.file.as_deref(), args.yes) {
+        Ok(Some(order)) => edit.keep(&order).await.map_err(failed)?,
+        Ok(None) => {
+            edit.leave().await.map_err(failed)?;
+            return kept(output, &args.id, false);
+        }
+        Err(error) => {
+            edit.leave().await.map_err(failed)?;
+            return Err(error);
+        }
+    }
+    eprintln!("kept for the next run\nnext:  orderfleet dlq replay --where id={}", args.id);
+    kept(output, &args.id, true)
+}
+
+/// What a person makes of an order; `None` where it is to stay as it is.
+fn corrected(posted: &Order, file: Option<&Path>, yes: bool) -> anyhow::Result<Option<Order>> {
+    let before = serde_json::to_string_pretty(posted)? + "\n";
+    let after = match file {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
         None => edited(&before)?,
     };
     let order: Order = serde_json::from_str(&after).map_err(|error| refused(&error))?;
-    let after = serde_json::to_string_pretty(&order)? + "\n";
-    if order == found.order {
+    if order == *posted {
         eprintln!("nothing was changed");
-        return kept(output, &args.id, false);
+        return Ok(None);
     }
-    show(&before, &after)?;
-    if !args.yes && !confirmed()? {
-        eprintln!("not kept");
-        return kept(output, &args.id, false);
+    show(&before, &(serde_json::to_string_pretty(&order)? + "\n"))?;
+    if yes || confirmed()? {
+        return Ok(Some(order));
     }
-    correction::correct(&store, &args.id, &order, who, args.reason).await.map_err(failed)?;
-    eprintln!("kept for the next run\nnext:  orderfleet dlq replay --ids - <<< {}", args.id);
-    kept(output, &args.id, true)
+    eprintln!("not kept");
+    Ok(None)
 }
 
 fn kept(output: Output, letter: &str, kept: bool) -> anyhow::Result<ExitCode> {
@@ -90,8 +108,8 @@ fn kept(output: Output, letter: &str, kept: bool) -> anyhow::Result<ExitCode> {
 
 /// What the person's editor makes of a text.
 fn edited(text: &str) -> anyhow::Result<String> {
-    let named = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok());
-    let editor = named.filter(|name| !name.trim().is_empty()).ok_or_else(|| {
+    let mut named = ["VISUAL", "EDITOR"].iter().filter_map(|name| std::env::var(name).ok());
+    let editor = named.find(|name| !name.trim().is_empty()).ok_or_else(|| {
         Failure::new("there is no editor", "set EDITOR, or give the corrected order: --file FILE")
     })?;
     // Readable by its owner alone, and removed when it goes out of scope.
@@ -141,7 +159,7 @@ fn refused(error: &serde_json::Error) -> anyhow::Error {
 }
 
 fn failed(error: CorrectionError) -> anyhow::Error {
-    let what = format!("{:#}", anyhow::Error::msg(error.to_string()));
+    let what = error.to_string();
     match error {
         CorrectionError::Missing(_) => {
             let next = "orderfleet dlq list shows the open ones".into();
@@ -151,6 +169,10 @@ fn failed(error: CorrectionError) -> anyhow::Error {
             Failure::new(what, "orderfleet dlq show ID says how it stands").into()
         }
         CorrectionError::InOtherHands(_) => Failure::new(what, "try again in a minute").into(),
-        other => other.into(),
+        other => {
+            let error = anyhow::Error::from(other);
+            let next = "bring the database back, then see whether it was kept: orderfleet dlq show ID";
+            Failure::of_database(&error, next).map_or(error, Into::into)
+        }
     }
 }

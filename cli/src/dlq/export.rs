@@ -1,15 +1,14 @@
 //! `orderfleet dlq export`: dead letters as JSON lines.
 
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::selection::Selection;
-use super::{asked, dead_letters, failed, nothing};
-use crate::exit::Failure;
+use super::{asked, dead_letters, failed, letters_of, nothing};
+use crate::export::Target;
 use crate::fleet::FleetArgs;
 use crate::output::Output;
 
@@ -22,7 +21,12 @@ Examples:
 Each line holds a whole message: names, addresses and references of customers. Hence --reveal, a
 reason that is recorded, and a file that only its owner can read. Nothing is changed by it.
 
-Exit codes: 0, or 4 where nothing matches";
+Exit codes:
+  0  written
+  1  the file is there already, or cannot be written
+  4  nothing matches
+  5  the database refuses the user
+  6  the database does not answer";
 
 /// Write dead letters to a file, or to stdout, complete enough to import them elsewhere
 #[derive(Debug, clap::Args)]
@@ -37,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, required = true)]
     reveal: bool,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", required = true)]
+    #[arg(long, value_name = "TEXT", required = true, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]
     fleet: FleetArgs,
@@ -59,34 +63,17 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let chosen = args.selection.resolve()?;
     let asked = asked(args.reason)?;
     let letters = dead_letters(&args.fleet.resolve()?).await?;
-    let count = match args.file.filter(|path| path.as_os_str() != "-") {
-        Some(path) => {
-            let mut out = BufWriter::new(create(&path)?);
-            let exported = letters.export(&chosen.filter, &chosen.text, &asked, &mut out).await;
-            let count = exported.map_err(failed)?;
-            out.get_ref().sync_all().with_context(|| format!("writing {}", path.display()))?;
-            let told = format!("{count} dead letters in {}", path.display());
-            output.print(&Exported { letters: count, file: &path }, &told)?;
-            count
-        }
-        None => {
-            let mut out = BufWriter::new(std::io::stdout());
-            letters.export(&chosen.filter, &chosen.text, &asked, &mut out).await.map_err(failed)?
-        }
-    };
+    let mut target = Target::open(args.file)?;
+    let exported = letters.export(&chosen.filter, &chosen.text, &asked, &mut target).await;
+    let count = exported.map_err(failed)?;
+    let file = target.close(count)?;
     if count == 0 {
         return Ok(nothing("no dead letter matches"));
     }
-    eprintln!("{count} dead letters written, with the personal data of customers");
+    let told = letters_of(count);
+    if let Some(file) = &file {
+        output.print(&Exported { letters: count, file }, &format!("{told} in {}", file.display()))?;
+    }
+    eprintln!("{told} written, with the personal data of customers");
     Ok(ExitCode::SUCCESS)
-}
-
-/// A file for its owner alone, which nobody had before.
-fn create(path: &Path) -> anyhow::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|error| {
-        let next = "name a file that does not exist, in a folder that you may write to";
-        Failure::new(format!("{} cannot be created: {error}", path.display()), next).into()
-    })
 }

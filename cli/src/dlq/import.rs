@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use orderfleet_operations::dead_letters::Imported;
 use serde::Serialize;
 
-use super::{asked, dead_letters, failed, nothing};
+use super::{asked, dead_letters, failed, letters_of, nothing};
 use crate::fleet::FleetArgs;
 use crate::output::{Output, table};
 
@@ -21,7 +22,12 @@ Examples:
 Without --yes the file is checked and counted, and nothing is done. A dead letter that is there
 stays as it is, so that the same file can be imported again.
 
-Exit codes: 0, or 4 where the file holds none";
+Exit codes:
+  0  imported, or checked and counted
+  1  the file cannot be read, or a line is no exported dead letter
+  4  the file holds none
+  5  the database refuses the user
+  6  the database does not answer";
 
 /// Put exported dead letters into this fleet's database
 #[derive(Debug, clap::Args)]
@@ -34,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, requires = "reason")]
     yes: bool,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,
@@ -62,7 +68,8 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         if planned == Imported::default() {
             return Ok(nothing("the file holds no dead letter"));
         }
-        eprintln!("{} dead letters would be new in the database {database}; nothing is done", planned.new);
+        let new = letters_of(planned.new);
+        eprintln!("{new} would be new in the database {database}; nothing is done");
         eprintln!("next:  the same command with --yes --reason TEXT");
         return Ok(ExitCode::SUCCESS);
     };
@@ -72,7 +79,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     if imported == Imported::default() {
         return Ok(nothing("the file holds no dead letter"));
     }
-    eprintln!("{} dead letters imported into the database {database}", imported.new);
+    eprintln!("{} imported into the database {database}", letters_of(imported.new));
     Ok(ExitCode::SUCCESS)
 }
 

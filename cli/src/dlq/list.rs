@@ -3,14 +3,15 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use orderfleet_operations::dead_letters::DeadLetters;
 use orderfleet_storage::{LETTERS_MAX, Letter, LetterFilter};
 
-use super::age::age;
 use super::selection::{Selection, place};
 use super::stats::shortened;
 use super::{dead_letters, failed, nothing};
 use crate::fleet::FleetArgs;
+use crate::orders::time::age;
 use crate::output::{Output, Row};
 
 const EXAMPLES: &str = "\
@@ -22,7 +23,8 @@ Examples:
 
 Listing takes nothing out of a queue and changes no order of anything.
 
-Exit codes: 0, or 4 where nothing matches";
+Exit codes: 0, 4 where nothing matches,
+5 where the database refuses the user, 6 where it does not answer";
 
 /// List dead letters, oldest first
 #[derive(Debug, clap::Args)]
@@ -53,7 +55,7 @@ impl Row for Letter {
             self.class.clone(),
             state(self),
             shortened(&self.answer),
-            age(self.first_seen),
+            age(self.first_seen, Timestamp::now()),
         ]
     }
 }
@@ -65,18 +67,21 @@ impl Row for Letter {
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let chosen = args.selection.resolve()?;
     let letters = dead_letters(&args.fleet.resolve()?).await?;
-    let printer = Printer { output, ids_only: args.ids_only };
-    let shown = if args.newest {
+    let mut printer = Printer { output, ids_only: args.ids_only, printed: 0 };
+    if args.newest {
         let newest = letters.newest(&chosen.filter, args.limit).await.map_err(failed)?;
         printer.print(&newest)?;
-        newest.len()
     } else {
-        oldest(&letters, &chosen.filter, args.limit as usize, &printer).await?
-    };
+        oldest(&letters, &chosen.filter, args.limit as usize, &mut printer).await?;
+    }
+    printer.end()?;
+    let shown = printer.printed;
     if shown >= args.limit.min(LETTERS_MAX) as usize {
         let all = letters.count(&chosen.filter).await.map_err(failed)?;
         if all > shown as u64 {
-            eprintln!("{shown} of {all} are shown; more with --limit");
+            let is_most = args.newest && shown >= LETTERS_MAX as usize;
+            let hint = if is_most { "--newest shows no more" } else { "more with --limit" };
+            eprintln!("{shown} of {all} are shown; {hint}");
         }
     }
     Ok(if shown == 0 { nothing("no dead letter matches") } else { ExitCode::SUCCESS })
@@ -86,40 +91,67 @@ async fn oldest(
     letters: &DeadLetters,
     filter: &LetterFilter,
     limit: usize,
-    printer: &Printer,
-) -> anyhow::Result<usize> {
-    let (mut after, mut shown, mut kept) = (None, 0, Vec::new());
-    while shown < limit {
-        let room = u32::try_from(limit - shown).unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    let (mut after, mut found, mut kept) = (None, 0, Vec::new());
+    while found < limit {
+        let room = u32::try_from(limit - found).unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
         let page = letters.page(filter, after.as_ref(), room).await.map_err(failed)?;
         let Some(last) = page.last() else { break };
         after = Some(last.cursor());
-        shown += page.len();
-        if printer.is_streaming() { printer.print(&page)? } else { kept.extend(page) }
+        found += page.len();
+        if printer.is_streaming() {
+            printer.print(&page)?;
+        } else {
+            // Most of a letter, and not in the table.
+            kept.extend(page.into_iter().map(|letter| Letter { attempts: Vec::new(), ..letter }));
+        }
     }
     if !printer.is_streaming() {
         printer.print(&kept)?;
     }
-    Ok(shown)
+    Ok(())
 }
 
 struct Printer {
     output: Output,
     ids_only: bool,
+    printed: usize,
 }
 
 impl Printer {
-    /// Whether a page can be printed without the others. Rows of a table are aligned, and an array is one.
+    /// Whether a page can be printed without the others. Rows of a table are aligned.
     fn is_streaming(&self) -> bool {
-        self.ids_only || self.output == Output::Jsonl
+        self.ids_only || self.output != Output::Table
     }
 
-    fn print(&self, letters: &[Letter]) -> anyhow::Result<()> {
-        if !self.ids_only {
-            return self.output.print_rows(letters);
-        }
+    fn print(&mut self, letters: &[Letter]) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
-        letters.iter().try_for_each(|letter| Ok(writeln!(out, "{}", crate::output::visible(&letter.id))?))
+        match self.output {
+            _ if self.ids_only => {
+                for letter in letters {
+                    writeln!(out, "{}", crate::output::visible(&letter.id))?;
+                }
+            }
+            Output::Json => {
+                for (place, letter) in (self.printed..).zip(letters) {
+                    out.write_all(if place == 0 { b"[" } else { b"," })?;
+                    serde_json::to_writer(&mut out, letter)?;
+                }
+            }
+            Output::Table | Output::Jsonl => self.output.print_rows(letters)?,
+        }
+        self.printed += letters.len();
+        Ok(())
+    }
+
+    /// Behind the last one.
+    fn end(&self) -> anyhow::Result<()> {
+        if self.ids_only || self.output != Output::Json {
+            return Ok(());
+        }
+        let end = if self.printed == 0 { "[]" } else { "]" };
+        Ok(writeln!(std::io::stdout().lock(), "{end}")?)
     }
 }
 
@@ -127,7 +159,7 @@ impl Printer {
 pub(super) fn state(letter: &Letter) -> String {
     match (&letter.ended, &letter.lease) {
         (Some(ended), _) => ended.how.as_str().to_owned(),
-        (None, Some(lease)) if lease.until > jiff::Timestamp::now() => "in-hand".into(),
+        (None, Some(lease)) if lease.until > Timestamp::now() => "in-hand".into(),
         _ => "open".into(),
     }
 }

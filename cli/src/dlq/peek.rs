@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use orderfleet_domain::saga::DeadLetterQueue;
 use orderfleet_messaging::{Inspector, Topology};
 use orderfleet_storage::{Condition, Letter, LetterFilter, queue_of_word, queue_word};
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use super::{dead_letters, failed, nothing};
 use crate::exit::{DEPENDENCY_DOWN, Failure};
-use crate::fleet::{Fleet, FleetArgs};
+use crate::fleet::{Fleet, FleetArgs, unusable_broker};
 use crate::output::{Output, Row as _, table};
 
 const EXAMPLES: &str = "\
@@ -21,7 +20,8 @@ Examples:
 Nothing is consumed: messages that still wait in the broker are counted, not read, and stay in
 their order, uncharged. The dead letters shown are those that workers have parked in the database.
 
-Exit codes: 0, or 4 where the queue is empty in both";
+Exit codes: 0, 4 where it is empty in both,
+5 where they refuse the user, 6 where broker or database do not answer";
 
 /// Look into a queue of dead letters without taking anything out
 #[derive(Debug, clap::Args)]
@@ -60,12 +60,13 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let name = topology.dead_letter_queue(&queue);
     let counts = counts(&fleet, topology, &name).await?;
     let letters = dead_letters(&fleet).await?;
-    let filter = LetterFilter::With(Condition::Queue(queue));
+    let filter = LetterFilter::With(Condition::Queue(queue.clone()));
     let parked = letters.count(&filter).await.map_err(failed)?;
     let oldest = letters.page(&filter, None, args.limit).await.map_err(failed)?;
     let (waiting, consumers) = (counts.ready, counts.consumers);
+    let word = queue_word(&queue);
     let rows = table(Letter::HEADER, oldest.iter().map(Letter::cells));
-    output.print(&Peeked { queue: &name, waiting, consumers, parked, letters: &oldest }, &rows)?;
+    output.print(&Peeked { queue: word, waiting, consumers, parked, letters: &oldest }, &rows)?;
     if waiting == 0 && parked == 0 {
         return Ok(nothing(&format!("{name} is empty, in the broker and in the database")));
     }
@@ -85,7 +86,7 @@ fn known_queue(word: &str, topology: &Topology) -> anyhow::Result<DeadLetterQueu
         let known: Vec<_> = known.filter_map(|(_, word)| queue_of_word(word)).collect();
         let words: Vec<_> = known.iter().map(queue_word).collect();
         let next = format!("name one of {}", words.join(", "));
-        Failure::new(format!("there is no queue of dead letters {word:?}"), next).into()
+        Failure::usage(format!("there is no queue of dead letters {word:?}"), next).into()
     })
 }
 
@@ -94,16 +95,13 @@ async fn counts(
     topology: Topology,
     name: &str,
 ) -> anyhow::Result<orderfleet_messaging::Counts> {
-    let asked = async {
-        let inspector =
-            Inspector::connect(&fleet.broker, topology, "orderfleet dlq peek").await.context("RabbitMQ")?;
-        let counts = inspector.counts(name).await;
-        inspector.close().await;
-        anyhow::Ok(counts?)
-    };
-    asked.await.map_err(|error| {
+    let connected = Inspector::connect(&fleet.broker, topology, "orderfleet dlq peek").await;
+    let inspector = connected.map_err(|error| unusable_broker(&fleet.broker, &error))?;
+    let counts = inspector.counts(name).await;
+    inspector.close().await;
+    counts.map_err(|error| {
         let next = "look at the broker; what is parked: orderfleet dlq list --where queue=NAME";
-        let what = format!("what waits in {name} cannot be counted: {error:#}");
+        let what = format!("what waits in {name} cannot be counted: {:#}", anyhow::Error::from(error));
         Failure { what, next: next.into(), code: DEPENDENCY_DOWN }.into()
     })
 }

@@ -88,7 +88,7 @@ impl RequiredSelection {
         let Self { selection, all } = self;
         if !all && selection.filter.is_none() && selection.ids.is_none() {
             let next = "say which: --where FILTER or --ids FILE; or --all for every open dead letter";
-            return Err(Failure::new("nothing says which dead letters", next).into());
+            return Err(Failure::usage("nothing says which dead letters", next).into());
         }
         selection.resolve()
     }

@@ -4,6 +4,8 @@ mod text;
 
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::{asked, dead_letters, failed};
 use crate::exit::{Failure, NOTHING_MATCHED};
 use crate::fleet::FleetArgs;
@@ -18,7 +20,8 @@ Examples:
 Personal data (names, addresses, references, descriptions, metadata) is left out unless --reveal
 asks for it; that it was looked at is recorded in the operator log.
 
-Exit codes: 0, or 4 where there is no such dead letter";
+Exit codes: 0, 4 where there is no such dead letter,
+5 where the database refuses the user, 6 where it does not answer";
 
 /// Show a dead letter, what its message asks for, and how its order stands
 #[derive(Debug, clap::Args)]
@@ -31,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, requires = "reason")]
     reveal: bool,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", requires = "reveal")]
+    #[arg(long, value_name = "TEXT", requires = "reveal", value_parser = NonEmptyStringValueParser::new())]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,

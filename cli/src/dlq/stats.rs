@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use orderfleet_storage::{GROUPS_MAX, LetterGroup};
 
-use super::age::age;
 use super::selection::{Selection, place};
 use super::{dead_letters, failed, nothing};
 use crate::fleet::FleetArgs;
+use crate::orders::time::age;
 use crate::output::{Output, Row};
 
 /// Of an answer in a table.
@@ -23,7 +24,8 @@ A fingerprint stands for a step, a kind of failure and an answer without its num
 quoted texts; it is the same in every build. HOUR counts those of the last hour, BUILD is the
 first one seen, NEWEST and AGE are those of the newest and the oldest dead letter.
 
-Exit codes: 0, or 4 where nothing matches";
+Exit codes: 0, 4 where nothing matches,
+5 where the database refuses the user, 6 where it does not answer";
 
 /// Count dead letters by queue and failure fingerprint
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,7 @@ impl Row for LetterGroup {
         &["FINGERPRINT", "QUEUE", "CLASS", "COUNT", "HOUR", "BUILD", "ANSWER", "NEWEST", "AGE"];
 
     fn cells(&self) -> Vec<String> {
+        let now = Timestamp::now();
         vec![
             self.fingerprint.to_string(),
             place(&self.queue, self.step.as_ref()),
@@ -48,8 +51,8 @@ impl Row for LetterGroup {
             self.last_hour.to_string(),
             self.first_build.clone().unwrap_or_else(|| "-".into()),
             shortened(&self.answer),
-            age(self.newest),
-            age(self.oldest),
+            age(self.newest, now),
+            age(self.oldest, now),
         ]
     }
 }

@@ -25,7 +25,9 @@ Examples:
   orderfleet dlq watch
   orderfleet dlq watch --where 'account=shop-1' --output jsonl | jq -r .order_id
 
-Looks every second, from now on, until Ctrl-C. While the database does not answer it waits.";
+Looks every second, from now on, until Ctrl-C. While the database does not answer it waits.
+
+Exit codes: 5 where the database refuses the user, 6 where it does not answer at the start";
 
 /// Print new dead letters as they come
 #[derive(Debug, clap::Args)]

@@ -25,6 +25,7 @@ Exit codes:
   0  asked for, or the order is UNDONE for good already
   1  it is too late, or the order is another account's
   4  no worker has stored the order, and no --account says whose it will be
+  5  the database or the broker refuses the user
   6  the database or the broker does not answer; again does no harm";
 
 /// Cancel an order, as far as that is still possible

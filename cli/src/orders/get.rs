@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
 use orderfleet_domain::OrderId;
-use orderfleet_operations::orders::{self, OrderReport, OrdersError, StuckOrder, TimelineEntry, Waiting};
+use orderfleet_operations::orders::{
+    self, OrderReport, OrderStatus, OrdersError, StuckOrder, TimelineEntry, Waiting,
+};
 use orderfleet_storage::Store;
 
 use super::failure;
@@ -25,6 +27,7 @@ whoever wrote them down: the producer (accepted), workers (all else). Personal d
 Exit codes:
   0  shown
   4  no worker has stored this order
+  5  the database refuses the user
   6  the database does not answer";
 
 /// Show where an order stands, what it waits for, and everything that has happened to it
@@ -59,8 +62,10 @@ async fn absent(store: &Store, order_id: OrderId) -> anyhow::Error {
     match letter.map_err(OrdersError::Store) {
         Ok(Some(letter)) => {
             let reason = visible(&letter.reason);
-            let what =
-                format!("order {order_id} is not stored; its message is in {}: {reason}", letter.queue);
+            let what = format!(
+                "order {order_id} is not stored; its message is a dead letter in {}: {reason}",
+                letter.queue
+            );
             let next = format!("orderfleet dlq show {}", letter.id);
             Failure { what, next, code: NOTHING_MATCHED }.into()
         }
@@ -120,7 +125,9 @@ fn next(is_held: bool, report: &OrderReport) -> Option<String> {
     if is_held {
         return Some(format!("orderfleet orders resolve {id} --decision release --reason TEXT"));
     }
-    let letter = report.dead_letters.last().filter(|_| report.standing.order.status.is_ended());
+    let order = &report.standing.order;
+    let may_run_again = order.status == OrderStatus::Undone && !order.is_final;
+    let letter = report.dead_letters.iter().rfind(|letter| letter.is_open).filter(|_| may_run_again);
     letter.map(|letter| format!("orderfleet dlq show {}", letter.id))
 }
 

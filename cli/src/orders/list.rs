@@ -9,10 +9,9 @@ use orderfleet_domain::saga::CauseClass;
 use orderfleet_domain::{AccountId, StepName};
 use orderfleet_operations::orders::{self, Listing, OrderFilter, OrderStatus, Span};
 
-use super::list_failure;
 use super::rows::{Narrow, Wide};
 use super::time::duration;
-use crate::exit::{NOTHING_MATCHED, PARTLY};
+use super::{list_failure, listed};
 use crate::fleet::FleetArgs;
 use crate::output::Output;
 
@@ -27,6 +26,7 @@ Exit codes:
   0  listed
   3  listed, but documents that match cannot be read by this build; stderr names them
   4  no order matches
+  5  the database refuses the user
   6  the database does not answer";
 
 const CAUSES: [CauseClass; 6] = [
@@ -102,8 +102,9 @@ enum By {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let filter = args.filter();
     let store = args.fleet.resolve()?.store().await?;
-    let listed = orders::list(&store, &filter, !args.oldest_first, args.limit).await.map_err(list_failure)?;
-    let Listing { orders, unreadable, more } = listed;
+    let listing =
+        orders::list(&store, &filter, !args.oldest_first, args.limit).await.map_err(list_failure)?;
+    let Listing { orders, unreadable, more } = listing;
     let found = orders.len();
     if args.wide {
         output.print_rows(&orders.into_iter().map(Wide).collect::<Vec<_>>())?;
@@ -113,17 +114,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     if more {
         eprintln!("there may be more: --limit {}", args.limit.saturating_mul(10).min(10_000));
     }
-    for id in &unreadable {
-        eprintln!("{} cannot be read by this build", crate::output::visible(id));
-    }
-    Ok(match (found, unreadable.len()) {
-        (0, 0) => {
-            eprintln!("no order matches");
-            NOTHING_MATCHED.into()
-        }
-        (_, 0) => ExitCode::SUCCESS,
-        _ => PARTLY.into(),
-    })
+    Ok(listed(found, &unreadable, "no order matches"))
 }
 
 impl Args {

@@ -36,6 +36,7 @@ was shown: a hold that came later is not touched by it.
 Exit codes:
   0  asked for, and with --wait applied; without a --yes that is needed: shown, nothing done
   4  the order is not stored, or not held
+  5  the database or the broker refuses the user
   6  the database or the broker does not answer; again does no harm
   9  with --wait: asked for, and not applied within --timeout";
 
@@ -118,8 +119,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 
 fn show(held: &HeldOrder, consequence: &str) {
     let HeldOrder { order_id, account, hold, .. } = held;
-    let (since, reason) = (age(hold.at, Timestamp::now()), visible(&hold.reason));
-    eprintln!("order {order_id} of {account} is held at {}, since {since}: {reason}", hold.step);
+    let (held_for, reason) = (age(hold.at, Timestamp::now()), visible(&hold.reason));
+    eprintln!("order {order_id} of {account} is held at {}, for {held_for}: {reason}", hold.step);
     eprintln!("decided: {consequence}");
 }
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use orderfleet_operations::orders;
 
-use super::list_failure;
 use super::rows::Stuck;
 use super::time::duration;
-use crate::exit::NOTHING_MATCHED;
+use super::{list_failure, listed};
 use crate::fleet::FleetArgs;
 use crate::output::Output;
 
@@ -30,7 +29,9 @@ DEADLINE is when the step in hand is given up, if it goes on failing.
 
 Exit codes:
   0  listed
+  3  listed, but documents that match cannot be read by this build; stderr names them
   4  nothing is stuck
+  5  the database refuses the user
   6  the database does not answer";
 
 /// List orders that have not ended after some time, and what each waits for
@@ -59,14 +60,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let policy = fleet.policy()?;
     let store = fleet.store().await?;
     let found = orders::stuck(&store, &policy, older_than, limit).await.map_err(list_failure)?;
-    let rows: Vec<_> = found.into_iter().map(Stuck).collect();
+    let rows: Vec<_> = found.orders.into_iter().map(Stuck).collect();
     output.print_rows(&rows)?;
-    if rows.is_empty() {
-        eprintln!("nothing is stuck");
-        return Ok(NOTHING_MATCHED.into());
-    }
-    if rows.len() >= limit as usize {
+    if rows.len() + found.unreadable.len() >= limit as usize {
         eprintln!("there may be more: --limit {}", limit.saturating_mul(10).min(10_000));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(listed(rows.len(), &found.unreadable, "nothing is stuck"))
 }

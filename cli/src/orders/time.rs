@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+const WANTED: &str = "write it like 30s, 5m, 1h or 2d";
 
 /// A time as it is shown: to the millisecond, in UTC.
 pub(crate) fn shown(at: Timestamp) -> String {
@@ -26,9 +28,10 @@ pub(crate) fn length(length: SignedDuration) -> String {
     }
 }
 
-/// Reads `30s`, `5m` or `1h`.
+/// Reads `30s`, `5m`, `1h` or `2d`; a day has 24 hours.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text.parse().map_err(|_| "write it like 30s, 5m or 1h".to_owned())?;
+    let span: Span = text.parse().map_err(|_| WANTED.to_owned())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| WANTED.to_owned())?;
     Duration::try_from(duration).map_err(|_| "a time cannot be negative".to_owned())
 }
 
@@ -71,5 +74,9 @@ mod tests {
             assert!(moment(bad).unwrap_err().contains("24h"), "{bad}");
         }
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1d 2h"), Ok(Duration::from_secs(26 * 3_600)));
+        for bad in ["5", "1mo", "-1d", "soon"] {
+            duration(bad).unwrap_err();
+        }
     }
 }

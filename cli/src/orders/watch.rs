@@ -32,6 +32,7 @@ Exit codes:
     0  every order has ended, DONE or UNDONE
     3  what has not ended is held: it waits for a person
     4  none of the orders was stored within --timeout
+    5  the database refuses the user
     6  the database does not answer at the start; later on it is waited for
     9  the time of --timeout is up, and some have not ended
   130  interrupted";
@@ -79,7 +80,7 @@ fn ids(named: &[String]) -> anyhow::Result<Vec<OrderId>> {
     let parse = |id: &str| -> anyhow::Result<OrderId> {
         id.parse().map_err(|error: IdError| {
             let what = format!("{:?} is no order id: {error}", visible(id));
-            Failure::new(what, "orderfleet orders list").into()
+            Failure::usage(what, "orderfleet orders list").into()
         })
     };
     let ids: Vec<OrderId> = input.split_whitespace().map(parse).collect::<anyhow::Result<_>>()?;
@@ -93,7 +94,10 @@ fn ids(named: &[String]) -> anyhow::Result<Vec<OrderId>> {
 async fn under_way(store: &Store) -> anyhow::Result<Vec<OrderId>> {
     let most = u32::try_from(WATCHED_MAX).unwrap_or(u32::MAX);
     let found = store.stuck_orders(Timestamp::now(), most).await.map_err(list_failure)?;
-    Ok(found.into_iter().map(|order| order.order_id).collect())
+    for id in &found.unreadable {
+        eprintln!("{} cannot be read by this build, and is not watched", visible(id));
+    }
+    Ok(found.orders.into_iter().map(|order| order.order_id).collect())
 }
 
 /// Ends when nothing that is watched can change any more without a person, or at the deadline.

@@ -56,7 +56,7 @@ pub(super) fn applied(plan: &Plan, applied: &[Applied], output: Output) -> anyho
     let left = plan.steps.len() - applied.len();
     eprintln!("plan {}: {done} of {} steps done, {left} left to people", plan.id, applied.len());
     if left > 0 {
-        eprintln!("next: orderfleet topology plan");
+        eprintln!("next:  orderfleet topology plan");
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Starts the parts of the fleet in order, and stops them in the reverse.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,16 +9,22 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
 use orderfleet_native::{Mongo, MongoOptions, RabbitMq, RabbitMqOptions};
+use tokio::time::interval;
 
 use super::child::{Child, Own};
 use super::folder::{self, Folder};
 use super::member::Member;
 use super::say;
+use super::scaling::{self, WORKERS_MAX, Workers};
 use super::settings::{Places, Services, place, url};
 use crate::exit::Failure;
 
 /// When this process is killed, broker and database have this long to close their files.
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether another number of workers is wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Begins the names of workers; a number from 1 follows.
+const WORKER: &str = "worker-";
 /// What the fleet's processes must not inherit: their settings come from the folder.
 const OWN_VARIABLES: [&str; 3] = ["ORDERFLEET_AMQP_URL", "ORDERFLEET_MONGODB_URI", "ORDERFLEET_MONGOD"];
 
@@ -86,14 +94,87 @@ impl Fleet {
         let query = configured(folder, "orderfleet-query")?;
         self.start(folder, Stage::Work, "query", query, readyz(places.query_admin))?;
         for number in 1..=workers {
-            let name = format!("worker-{number}");
-            let admin = place(folder, &name)?;
-            let mut worker = configured(folder, "orderfleet-worker")?;
-            worker.arg("--set").arg(format!("worker.admin_listen={admin}"));
-            self.start(folder, Stage::Work, &name, worker, readyz(admin))?;
+            self.start_worker(folder, number)?;
         }
         let started = self.members.iter_mut().filter(|(stage, _)| *stage != Stage::Storage);
         try_join_all(started.map(|(_, member)| member.until_ready())).await.map(drop)
+    }
+
+    /// Has as many workers as somebody asks for, at first so many, and says in the folder how many there are. What is stopped
+    /// finishes what it has in hand. May be dropped at any point.
+    pub(super) async fn obey(&mut self, folder: &Folder, first: u16) -> Infallible {
+        let (mut before, mut trouble) = (None, String::new());
+        let mut ticks = interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            let wanted = scaling::wanted(folder).unwrap_or(first);
+            let scaled = self.scale(folder, wanted);
+            let workers = self.workers(wanted);
+            let told = if before == Some(workers) { Ok(()) } else { scaling::tell(folder, &workers) };
+            before = told.is_ok().then_some(workers);
+            match scaled.and(told) {
+                Ok(()) => trouble.clear(),
+                Err(error) if trouble != error.to_string() => {
+                    trouble = error.to_string();
+                    say(&format!("cannot scale to {wanted} workers: {error:#}"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Begins to stop the youngest that are too many, or starts those that are missing. Waits for nothing.
+    fn scale(&mut self, folder: &Folder, wanted: u16) -> anyhow::Result<()> {
+        self.members.retain(|(_, member)| !(member.is_stopping() && member.is_over()));
+        let (mut taken, mut running) = (BTreeSet::new(), BTreeSet::new());
+        for (number, member) in self.numbered_workers() {
+            taken.insert(number);
+            if !member.is_stopping() {
+                running.insert(number);
+            }
+        }
+        while running.len() > usize::from(wanted) {
+            let Some(last) = running.pop_last() else { break };
+            let member = self.numbered_workers().find(|(number, _)| *number == last);
+            if let Some((_, member)) = member {
+                say(&format!("stopping {}", member.name()));
+                member.begin_stop();
+            }
+        }
+        // The names of those that are stopping are theirs until they are gone.
+        let free = (1..=2 * WORKERS_MAX).filter(|number| !taken.contains(number));
+        for number in free.take(usize::from(wanted).saturating_sub(running.len())) {
+            self.start_worker(folder, number)?;
+            say(&format!("started {WORKER}{number}"));
+        }
+        Ok(())
+    }
+
+    fn workers(&self, wanted: u16) -> Workers {
+        let mut workers = Workers { wanted, ..Workers::default() };
+        for (_, member) in self.numbered_workers() {
+            *match (member.is_stopping(), member.is_ready()) {
+                (true, _) => &mut workers.stopping,
+                (false, true) => &mut workers.ready,
+                (false, false) => &mut workers.starting,
+            } += 1;
+        }
+        workers
+    }
+
+    fn numbered_workers(&self) -> impl Iterator<Item = (u16, &Member)> {
+        self.members.iter().filter_map(|(_, member)| {
+            let number = member.name().strip_prefix(WORKER)?.parse().ok()?;
+            Some((number, member))
+        })
+    }
+
+    fn start_worker(&mut self, folder: &Folder, number: u16) -> anyhow::Result<()> {
+        let name = format!("{WORKER}{number}");
+        let admin = place(folder, &name)?;
+        let mut worker = configured(folder, "orderfleet-worker")?;
+        worker.arg("--set").arg(format!("worker.admin_listen={admin}"));
+        self.start(folder, Stage::Work, &name, worker, format!("{}/readyz", url(admin)))
     }
 
     /// Stops everything, stage by stage. A second call finds nothing left to stop.

@@ -14,7 +14,7 @@ pub(super) const ENDPOINTS: &str = "endpoints.json";
 pub(super) const KEYS: &str = "keys.toml";
 pub(super) const DEMO_KEY: &str = "demo.key";
 const LOGS: &str = "logs";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Whom the demo key speaks for.
 pub(super) const DEMO_ACCOUNT: &str = "demo";

@@ -77,6 +77,29 @@ impl Member {
         Ok(())
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it has been ready and is not given up.
+    pub(super) fn is_ready(&self) -> bool {
+        *self.state.borrow() == State::Ready
+    }
+
+    /// Begins to stop it, and does not wait for that.
+    pub(super) fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Whether nobody cares for it any more: it was stopped or given up.
+    pub(super) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Stops it in order, by force after its grace.
     pub(super) async fn stop(self) {
         self.stop.cancel();

@@ -91,6 +91,14 @@ impl Desk {
         command
     }
 
+    pub(crate) fn broker_url(&self) -> &str {
+        &self.broker.url
+    }
+
+    pub(crate) fn database_uri(&self) -> &str {
+        &self.database.uri
+    }
+
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().await.unwrap()
     }

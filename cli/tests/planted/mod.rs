@@ -9,8 +9,8 @@ use orderfleet_domain::failure::{Failure, FailureClass};
 use orderfleet_domain::saga::{DeadLetterQueue, Hold, Lane, Nonce, Record, StoreReply, WorkerId};
 use orderfleet_domain::{AccountId, Command as Message, CommandKind, Fingerprint, Order, OrderId, StepName};
 use orderfleet_messaging::{
-    BrokerSettings, Consumer, Delivery, Destination, Headers, Observer, Outgoing, Publisher, Subscription,
-    Topology,
+    BrokerSettings, Consumer, Control, Delivery, Destination, Headers, Observer, Outgoing, Publisher,
+    Subscription, Topology,
 };
 use orderfleet_native::Services;
 use orderfleet_storage::{DatabaseSettings, DeadLetter, Store, Subject};
@@ -97,8 +97,8 @@ impl Planted {
 
     /// Takes a fresh order out of its queue, for good.
     pub(crate) async fn take_one(&self) {
-        let subscription =
-            Subscription { lane: Lane::New(0), prefetch: 1, permits: Arc::new(Semaphore::new(1)) };
+        let (permits, control) = (Arc::new(Semaphore::new(1)), Control::default());
+        let subscription = Subscription { lane: Lane::New(0), prefetch: 1, permits, control };
         let consumer = Consumer {
             settings: self.broker.clone(),
             topology: topology(&self.broker),

@@ -1,13 +1,19 @@
 //! Supervised consuming: re-subscribes after anything that ends a subscription, pauses and drains when asked to.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use orderfleet_domain::saga::Lane;
 use tokio::sync::{Semaphore, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TrackedFuture},
+};
 
 use crate::{
     BrokerSettings, ConnectError, Delays, Delivery, Source, Topology,
@@ -29,6 +35,40 @@ pub struct Subscription<S = Lane> {
     pub prefetch: u16,
     /// Shared by subscriptions that together may work on so many deliveries at once.
     pub permits: Arc<Semaphore>,
+    /// Pauses it, and tells what of it is in hand.
+    pub control: Control,
+}
+
+/// What is said to one subscription and seen of it while it is consumed. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    paused: Arc<AtomicBool>,
+    in_hand: TaskTracker,
+}
+
+impl Control {
+    /// While paused nothing new is taken of this queue, and the others go on; what is in hand is finished. Obeyed within a
+    /// fifth of a second and the broker's answer. A second call changes nothing.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries of this queue that are being worked on, or wait in this process for their turn.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.len()
+    }
+
+    /// Counts a delivery as in hand until this is over.
+    pub(crate) fn track<F: Future>(&self, delivery: F) -> TrackedFuture<F> {
+        self.in_hand.track_future(delivery)
+    }
 }
 
 /// Consumes a set of queues on a connection of its own, for as long as the process lives.
@@ -49,8 +89,8 @@ pub struct Consumer<S = Lane> {
 
 /// What a consumer tells of itself.
 pub trait Observer: Send + Sync + 'static {
-    /// All queues are subscribed: for the first time, anew, or after a pause; but for those of which too much is in hand
-    /// from before the pause, which follow by themselves.
+    /// All queues are subscribed: for the first time, anew, or after a pause; but for those that are paused by themselves, and
+    /// those of which too much is in hand from before the pause, which follow by themselves.
     fn subscribed(&self);
     /// No queue is subscribed, as asked for.
     fn paused(&self) {}

@@ -19,7 +19,7 @@ mod supervisor;
 mod topology;
 
 pub use connection::ConnectError;
-pub use consumer::{Consumer, Observer, Subscription};
+pub use consumer::{Consumer, Control, Observer, Subscription};
 pub use delivery::{Delivery, Source};
 pub use headers::Headers;
 pub use inspection::{Counts, Difference, Found, InspectionError, Inspector, Item, Login, Looked, Probe};

@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the connection is looked at while no delivery comes.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked which queues are paused, and which may be subscribed again.
+const OBEY_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait for the broker to let go of a consumer or a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,12 +59,22 @@ pub(crate) struct Session<'a, S, F> {
     channels: Vec<Channel>,
     /// Of each channel.
     in_hand: Vec<InHand>,
-    /// How often the queues were subscribed: part of the consumer tags. A tag that is used again while deliveries of its
+    /// How often each queue was subscribed: part of the consumer tags. A tag that is used again while deliveries of its
     /// former consumer are in hand would have the broker deliver those again.
-    round: u32,
+    rounds: Vec<u32>,
     /// Deliveries that nobody has started are forgotten when this session ends: their channel is gone.
     lost: CancellationToken,
     _lost_at_the_end: DropGuard,
+}
+
+/// How a queue is consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consuming {
+    /// Not: it is paused, or too much of it is in hand.
+    No,
+    Yes,
+    /// Its consumer is cancelled; what that had brought before comes first.
+    Ending,
 }
 
 type QueueDeliveries = BoxStream<'static, (usize, Option<lapin::Result<AmqpDelivery>>)>;
@@ -86,7 +98,8 @@ where
         let lost = CancellationToken::new();
         let _lost_at_the_end = lost.clone().drop_guard();
         let in_hand = channels.iter().map(|_| InHand::default()).collect();
-        Ok(Self { consumer, work, connection, channels, in_hand, round: 0, lost, _lost_at_the_end })
+        let rounds = vec![0; channels.len()];
+        Ok(Self { consumer, work, connection, channels, in_hand, rounds, lost, _lost_at_the_end })
     }
 
     /// Consumes, and rests while paused. `Ok` when it was told to shut down and every started delivery has been handled.
@@ -132,29 +145,29 @@ where
         observer: &impl Observer,
         paused: &mut watch::Receiver<bool>,
     ) -> Result<(), SessionError> {
-        self.round += 1;
         let mut deliveries = Deliveries::new();
-        let mut waiting: Vec<_> = (0..self.channels.len()).collect();
-        self.subscribe_with_room(&mut waiting, &mut deliveries).await?;
+        let mut states = vec![Consuming::No; self.channels.len()];
+        self.obey(&mut states, &mut deliveries).await?;
         observer.subscribed();
-        tracing::info!(queues = self.channels.len() - waiting.len(), waiting = waiting.len(), "subscribed");
-        let mut watch = interval(WATCH_EVERY);
+        let subscribed = states.iter().filter(|state| **state == Consuming::Yes).count();
+        tracing::info!(queues = subscribed, waiting = states.len() - subscribed, "subscribed");
+        let (mut watch, mut obey) = (interval(WATCH_EVERY), interval(OBEY_EVERY));
         loop {
             tokio::select! {
                 () = self.work.shutdown.cancelled() => break,
                 () = becomes(paused, true) => break,
-                _ = watch.tick() => {
-                    self.look_after(observer)?;
-                    self.subscribe_with_room(&mut waiting, &mut deliveries).await?;
-                }
+                _ = watch.tick() => self.look_after(observer)?,
+                _ = obey.tick() => self.obey(&mut states, &mut deliveries).await?,
                 next = deliveries.next(), if !deliveries.is_empty() => match next {
                     Some((index, Some(Ok(delivery)))) => self.spawn(index, delivery),
                     Some((_, Some(Err(error)))) => return Err(SessionError::Lost(error)),
+                    Some((index, None)) if states[index] == Consuming::Ending => states[index] = Consuming::No,
                     Some((index, None)) => {
                         let queue = self.queue(index);
                         return Err(SessionError::Ended(format!("the broker cancelled the consumer of {queue}")));
                     }
-                    None => return Err(SessionError::Ended("no subscription".into())),
+                    // Every queue is paused.
+                    None => {}
                 },
             }
         }
@@ -177,24 +190,36 @@ where
         }
     }
 
-    /// Subscribes those of the waiting queues of which less is in hand than may be: each new consumer comes with a whole
-    /// prefetch of its own, so that pauses one after the other would add up.
-    async fn subscribe_with_room(
-        &self,
-        waiting: &mut Vec<usize>,
+    /// Cancels the consumers of queues that are paused, and subscribes those of the others of which less is in hand than may
+    /// be: each new consumer comes with a whole prefetch of its own, so that pauses one after the other would add up.
+    async fn obey(
+        &mut self,
+        states: &mut [Consuming],
         deliveries: &mut Deliveries,
     ) -> Result<(), SessionError> {
-        let has_room = |index: usize| {
-            self.in_hand[index].count() < usize::from(self.consumer.subscriptions[index].prefetch)
-        };
-        for index in waiting.extract_if(.., |index| has_room(*index)) {
-            let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe(index));
-            deliveries.push(subscribing.await.map_err(|_| ConnectError::Timeout)??);
+        for (index, state) in states.iter_mut().enumerate() {
+            let Subscription { prefetch, control, .. } = &self.consumer.subscriptions[index];
+            match *state {
+                Consuming::Yes if control.is_paused() => {
+                    self.cancel_one(index).await?;
+                    *state = Consuming::Ending;
+                    tracing::info!(queue = self.queue(index), "paused");
+                }
+                Consuming::No
+                    if !control.is_paused() && self.in_hand[index].count() < usize::from(*prefetch) =>
+                {
+                    let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe(index));
+                    deliveries.push(subscribing.await.map_err(|_| ConnectError::Timeout)??);
+                    *state = Consuming::Yes;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    async fn subscribe(&self, index: usize) -> Result<QueueDeliveries, SessionError> {
+    async fn subscribe(&mut self, index: usize) -> Result<QueueDeliveries, SessionError> {
+        self.rounds[index] += 1;
         let (queue, tag) = (self.queue(index), self.tag(index));
         let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
         let consumer = self.channels[index]
@@ -209,13 +234,9 @@ where
     /// Cancels the consumers; the broker does not mind a tag that it does not know. What they had brought before that is in hand like everything else.
     async fn cancel(&self, mut deliveries: Deliveries) -> Result<(), SessionError> {
         let mut cancelled = Ok(());
-        for (index, channel) in self.channels.iter().enumerate() {
-            let options = BasicCancelOptions { nowait: false };
-            let cancel = channel.basic_cancel(self.tag(index).as_str().into(), options);
-            match timeout(CLOSE_TIMEOUT, cancel).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => cancelled = Err(SessionError::Lost(error)),
-                Err(_) => cancelled = Err(SessionError::Ended("a consumer was not cancelled in time".into())),
+        for index in 0..self.channels.len() {
+            if let Err(error) = self.cancel_one(index).await {
+                cancelled = Err(error);
             }
         }
         // Every cancelled stream has an end among what it still holds.
@@ -227,13 +248,22 @@ where
         cancelled
     }
 
+    async fn cancel_one(&self, index: usize) -> Result<(), SessionError> {
+        let options = BasicCancelOptions { nowait: false };
+        let cancel = self.channels[index].basic_cancel(self.tag(index).as_str().into(), options);
+        match timeout(CLOSE_TIMEOUT, cancel).await {
+            Ok(cancelled) => cancelled.map_err(SessionError::Lost),
+            Err(_) => Err(SessionError::Ended("a consumer was not cancelled in time".into())),
+        }
+    }
+
     fn spawn(&self, index: usize, delivery: AmqpDelivery) {
         let subscription = &self.consumer.subscriptions[index];
         let permits = Arc::clone(&subscription.permits);
         let delivery = Delivery::new(&subscription.lane, delivery, &self.in_hand[index]);
         let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
         let handle = self.work.handle.clone();
-        self.work.tasks.spawn(async move {
+        self.work.tasks.spawn(subscription.control.track(async move {
             let permit = tokio::select! {
                 biased;
                 () = lost.cancelled() => return,
@@ -244,7 +274,7 @@ where
                 Some(_permit) => handle(delivery).await,
                 None => delivery.give_back().await,
             }
-        });
+        }));
     }
 
     fn queue(&self, index: usize) -> String {
@@ -252,7 +282,7 @@ where
     }
 
     fn tag(&self, index: usize) -> String {
-        format!("orderfleet-{index}-{}", self.round)
+        format!("orderfleet-{index}-{}", self.rounds[index])
     }
 }
 

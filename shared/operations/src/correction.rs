@@ -5,9 +5,9 @@ use orderfleet_domain::{Order, saga::Millis};
 use orderfleet_storage::{Leased, Letter, Store, StoreError};
 
 use crate::{
-    log::{Act, LogError, OperatorLog},
+    log::{Act, ActId, LogError, OperatorLog},
     operator::Operator,
-    replay::{Course, course},
+    replay::{Course, course, new_id},
 };
 
 const LEASE_MS: Millis = 60_000;
@@ -19,6 +19,18 @@ pub struct Correctable {
     pub letter: Letter,
     /// What the next run would work on as things stand: with personal data.
     pub order: Order,
+}
+
+/// An edit that has begun and is recorded. It ends with [`Edit::keep`] or [`Edit::leave`].
+#[derive(Debug)]
+pub struct Edit {
+    store: Store,
+    log: OperatorLog,
+    act: ActId,
+    /// Names the lease.
+    holder: String,
+    letter: String,
+    order: Order,
 }
 
 /// Why an order is not corrected.
@@ -66,36 +78,61 @@ pub async fn correctable(store: &Store, id: &str) -> Result<Correctable, Correct
     }
 }
 
-/// Keeps the corrected order with the dead letter, until a replay begins the next run with it. A second call overwrites. A kill
-/// in between leaves the record of an act without an end, and the correction kept or not: look at it again.
+/// Begins an edit: its order may be shown from now on, since that somebody looks at it is recorded. Nobody is kept from the
+/// dead letter meanwhile. A kill before the edit is kept or left leaves the record of an act without an end.
 ///
 /// # Errors
-/// Somebody else has the dead letter in hand, it is gone, or database or operator log fail.
-pub async fn correct(
-    store: &Store,
-    id: &str,
-    corrected: &Order,
-    who: Operator,
-    why: String,
-) -> Result<(), CorrectionError> {
+/// As [`correctable`]; or the operator log fails or refuses the reason.
+pub async fn begin(store: &Store, id: &str, who: Operator, why: String) -> Result<Edit, CorrectionError> {
+    let Correctable { order, .. } = correctable(store, id).await?;
     let log = OperatorLog::new(store.clone());
-    let holder = format!("edit by {who}");
-    let now = Timestamp::now().as_millisecond();
-    match store.lease_letter(id, &holder, now, now + LEASE_MS).await? {
-        Leased::Yes => {}
-        Leased::By { holder, .. } => return Err(CorrectionError::InOtherHands(holder)),
-        Leased::Ended | Leased::Missing => return Err(CorrectionError::Missing(id.to_owned())),
-    }
+    let holder = format!("edit {} by {who}", new_id().map_err(|_| LogError::Random)?);
     let target = format!("dead letter {id}");
     let act = log.begin(&Act { who, what: "dlq.edit".into(), why, target }).await?;
-    let kept = store.correct_letter(id, &holder, corrected).await;
-    let text = match &kept {
-        Ok(true) => "kept for the next run",
-        Ok(false) => "not kept: the lease was lost",
-        Err(_) => "not known: the database failed",
-    };
-    log.end(&act, text).await?;
-    let kept = kept?;
-    store.release_letter(id, &holder).await?;
-    if kept { Ok(()) } else { Err(CorrectionError::InOtherHands("another operator".into())) }
+    Ok(Edit { store: store.clone(), log, act, holder, letter: id.to_owned(), order })
+}
+
+impl Edit {
+    /// What the next run would work on as things stood at the beginning: with personal data.
+    #[must_use]
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// Keeps the corrected order with the dead letter, until a replay begins the next run with it; a later edit overwrites it. A
+    /// kill on the way leaves the record of an act without an end, and the correction kept or not: look at it again.
+    ///
+    /// # Errors
+    /// Somebody else has the dead letter in hand, it is gone, or database or operator log fail.
+    pub async fn keep(self, corrected: &Order) -> Result<(), CorrectionError> {
+        let kept = self.try_keep(corrected).await;
+        let text = match &kept {
+            Ok(()) => "kept for the next run".to_owned(),
+            Err(CorrectionError::Store(_)) => "not known: the database failed".to_owned(),
+            Err(error) => format!("nothing was changed: {error}"),
+        };
+        self.log.end(&self.act, &text).await?;
+        kept
+    }
+
+    /// Ends the edit without a change.
+    ///
+    /// # Errors
+    /// The operator log fails.
+    pub async fn leave(self) -> Result<(), CorrectionError> {
+        Ok(self.log.end(&self.act, "nothing was changed").await?)
+    }
+
+    async fn try_keep(&self, corrected: &Order) -> Result<(), CorrectionError> {
+        let Self { store, letter, holder, .. } = self;
+        let now = Timestamp::now().as_millisecond();
+        match store.lease_letter(letter, holder, now, now + LEASE_MS).await? {
+            Leased::Yes => {}
+            Leased::By { holder, .. } => return Err(CorrectionError::InOtherHands(holder)),
+            Leased::Ended | Leased::Missing => return Err(CorrectionError::Missing(letter.clone())),
+        }
+        let kept = store.correct_letter(letter, holder, corrected).await?;
+        store.release_letter(letter, holder).await?;
+        if kept { Ok(()) } else { Err(CorrectionError::InOtherHands("another operator".into())) }
+    }
 }

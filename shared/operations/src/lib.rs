@@ -8,10 +8,12 @@ pub mod correction;
 pub mod dead_letters;
 pub mod doctor;
 pub mod filter;
+pub mod fleet;
 pub mod forecast;
 pub mod log;
 mod operator;
 pub mod orders;
+pub mod pause;
 pub mod replay;
 pub mod topology;
 

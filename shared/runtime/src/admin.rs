@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 #[derive(Debug)]
 pub struct Health {
     parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    notes: Mutex<BTreeMap<&'static str, String>>,
     beats: Mutex<BTreeMap<&'static str, (Instant, Duration)>>,
 }
 
@@ -24,7 +25,7 @@ impl Health {
     #[must_use]
     pub fn new(parts: &[&'static str]) -> Arc<Self> {
         let parts = parts.iter().map(|part| (*part, Err("starting".to_owned()))).collect();
-        Arc::new(Self { parts: Mutex::new(parts), beats: Mutex::default() })
+        Arc::new(Self { parts: Mutex::new(parts), notes: Mutex::default(), beats: Mutex::default() })
     }
 
     /// A part is ready.
@@ -35,6 +36,22 @@ impl Health {
     /// A part is not ready, and why.
     pub fn not_ready(&self, part: &'static str, why: impl Into<String>) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, Err(why.into()));
+    }
+
+    /// Something that whoever looks should know and that is no trouble; `None` takes it back.
+    pub fn note(&self, what: &'static str, text: Option<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            Some(text) => notes.insert(what, text),
+            None => notes.remove(what),
+        };
+    }
+
+    /// The notes, one line each.
+    #[must_use]
+    pub fn notes(&self) -> String {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        lines(notes.iter().map(|(what, text)| (*what, text.clone())))
     }
 
     /// A part has made progress and promises to do so again within `within`.
@@ -74,14 +91,18 @@ pub fn public_health_routes(health: &Arc<Health>) -> Router {
         .route("/readyz", get(move || async move { brief(ready.unready()) }))
 }
 
-/// The admin port's routes: `/healthz` and `/readyz` with a line per part that is not well, and `/metrics` in the
-/// Prometheus text format.
+/// The admin port's routes: `/healthz` and `/readyz` with a line per part that is not well, `/readyz` with the notes too, and
+/// `/metrics` in the Prometheus text format.
 pub fn routes(health: &Arc<Health>, metrics: PrometheusHandle) -> Router {
     let (live, ready) = (Arc::clone(health), Arc::clone(health));
     Router::new()
         .route("/healthz", get(move || async move { answer(live.stalled()) }))
-        .route("/readyz", get(move || async move { answer(ready.unready()) }))
+        .route("/readyz", get(move || async move { with_notes(answer(ready.unready()), &ready) }))
         .route("/metrics", get(move || async move { metrics.render() }))
+}
+
+fn with_notes((status, text): (StatusCode, String), health: &Health) -> (StatusCode, String) {
+    (status, text + &health.notes())
 }
 
 fn answer(problems: String) -> (StatusCode, String) {
@@ -105,6 +126,16 @@ mod tests {
         assert_eq!(health.unready(), "");
         health.not_ready("broker", "connection lost");
         assert_eq!(health.unready(), "broker: connection lost\n");
+    }
+
+    #[test]
+    fn a_note_is_told_and_is_no_trouble() {
+        let health = Health::new(&[]);
+        health.note("paused", Some("queue:new".to_owned()));
+        let (status, text) = with_notes(answer(health.unready()), &health);
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\npaused: queue:new\n"));
+        health.note("paused", None);
+        assert_eq!(with_notes(answer(health.unready()), &health).1, "ok\n");
     }
 
     #[test]

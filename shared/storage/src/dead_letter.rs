@@ -1,6 +1,7 @@
 //! Dead letters where people find them: one document each, complete enough to publish its message again, and told apart by
 //! what failed.
 
+mod corrections;
 mod filter;
 mod leasing;
 mod letter;
@@ -18,12 +19,14 @@ use orderfleet_domain::{
 };
 use serde::Deserialize;
 
+pub use corrections::CorrectedLetter;
 pub use filter::{Condition, LetterFilter, LetterState};
 pub use leasing::Leased;
 pub use letter::{Attempt, Content, Ended, How, Lease, Letter, LetterCursor, queue_of_word, queue_word};
 pub use listing::LETTERS_MAX;
 pub use stats::{GROUPS_MAX, LetterGroup};
 
+pub(crate) use letter::UNREAD;
 pub(crate) use schema::{indexes, validator};
 pub(crate) use stored::known;
 

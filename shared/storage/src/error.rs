@@ -48,7 +48,7 @@ pub enum StoreError {
         wire_version: i32,
     },
     /// A call had no answer in its time. It may still take effect.
-    #[error("the database did not answer a {operation} within {} ms", after.as_millis())]
+    #[error("the database did not answer within {} ms: {operation}", after.as_millis())]
     Timeout {
         /// What was asked.
         operation: &'static str,
@@ -56,7 +56,7 @@ pub enum StoreError {
         after: Duration,
     },
     /// A call was answered with an error, or not at all.
-    #[error("the database failed a {operation}")]
+    #[error("the database could not do: {operation}")]
     Call {
         /// What was asked.
         operation: &'static str,
@@ -86,5 +86,18 @@ impl StoreError {
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::SecretFile { .. } | Self::Uri(_) | Self::Standalone { .. } | Self::TooOld { .. })
+    }
+
+    /// Whether the database is there and does not let this user in, or not do this.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } | Self::Call { source, .. } if source.is_refusal())
+    }
+
+    /// Whether the database did not answer, or failed: the same call may succeed later.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        let has_failed = matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::Call { .. });
+        has_failed && !self.is_refusal()
     }
 }

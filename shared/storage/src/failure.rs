@@ -12,6 +12,8 @@ use orderfleet_domain::{OrderId, saga::StoreReply};
 use crate::StoreError;
 
 const DUPLICATE_KEY: i32 = 11_000;
+const UNAUTHORIZED: i32 = 13;
+const AUTHENTICATION_FAILED: i32 = 18;
 /// Server errors that the same document would meet again: failed validation, too large, or of a shape that cannot be
 /// stored or updated. Whatever is about the server or its settings is not among them: no order is to blame for that.
 const REFUSALS: [i32; 10] = [
@@ -39,6 +41,12 @@ pub struct BadDocument(Box<bson::error::Error>);
 impl Failure {
     pub(crate) fn kind(&self) -> &ErrorKind {
         &self.0
+    }
+
+    /// Whether the server does not let this user in, or not do this.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(*self.0, ErrorKind::Authentication { .. })
+            || matches!(code(&self.0), Some(UNAUTHORIZED | AUTHENTICATION_FAILED))
     }
 }
 

@@ -14,6 +14,7 @@ mod inspection;
 mod listing;
 mod operator_log;
 mod order;
+mod pause;
 mod reading;
 mod replay;
 mod saga;
@@ -21,14 +22,17 @@ mod schema;
 mod settings;
 mod store;
 mod sweep;
+mod tally;
 mod unread;
 mod uri;
 mod view;
+mod worker_status;
 
 pub use balance::{RunEnd, Standing, UnderWay};
 pub use dead_letter::{
-    Attempt, Condition, Content, DeadLetter, Ended, GROUPS_MAX, How, LETTERS_MAX, Lease, Leased, Letter,
-    LetterCursor, LetterFilter, LetterGroup, LetterState, ParkedOrder, Subject, queue_of_word, queue_word,
+    Attempt, Condition, Content, CorrectedLetter, DeadLetter, Ended, GROUPS_MAX, How, LETTERS_MAX, Lease,
+    Leased, Letter, LetterCursor, LetterFilter, LetterGroup, LetterState, ParkedOrder, Subject,
+    queue_of_word, queue_word,
 };
 pub use error::StoreError;
 pub use failure::{BadDocument, Failure};
@@ -37,9 +41,11 @@ pub use listing::{
     LetterOfOrder, ListedHold, ListedOrder, OrderCursor, OrderFilter, OrderPage, OrderStatus, Span,
 };
 pub use operator_log::{ActPhase, BadLogEntry, BadLogHead, LogEntry, LogHead, LogPage, LogRecord};
+pub use pause::{BadTarget, PAUSE_REASON_CHARS_MAX, PAUSES_MAX, Pause, PauseTarget, WorkedQueue};
 pub use replay::{ItemState, Replay, ReplayItem, ReplayState};
 pub use settings::DatabaseSettings;
 pub use store::Store;
 pub use sweep::Overdue;
 pub use unread::Unread;
 pub use view::OrderView;
+pub use worker_status::{CircuitState, QueueLoad, WORKERS_MAX, WorkerStatus};

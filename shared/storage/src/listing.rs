@@ -3,6 +3,8 @@
 
 mod row;
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::{
@@ -11,14 +13,15 @@ use mongodb::{
 };
 use orderfleet_domain::{
     AccountId, OrderId, StepName,
-    saga::{CauseClass, Millis, Phase},
+    saga::{CauseClass, Millis, Phase, Record},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 pub use row::{ListedHold, ListedOrder, OrderStatus};
 
 use crate::{
     OrderView, Store, StoreError,
+    dead_letter::{queue_of_word, queue_word},
     document::{StoredDocument, date, timestamp},
 };
 
@@ -78,12 +81,14 @@ pub struct OrderPage {
 pub struct LetterOfOrder {
     /// Its id.
     pub id: String,
-    /// The queue it came to.
+    /// The queue it came to: the last part of its name.
     pub queue: String,
     /// Why.
     pub reason: String,
     /// When it was parked first.
     pub first_seen: Timestamp,
+    /// Whether nobody has dealt with it yet.
+    pub is_open: bool,
 }
 
 impl Store {
@@ -108,18 +113,15 @@ impl Store {
         Ok(OrderPage { orders, unreadable, next })
     }
 
-    /// Orders that were inserted before a time and have not ended, oldest first; at most `limit`.
+    /// Orders that were inserted before a time and have not ended, oldest first; at most `limit`, on a page of their own.
     ///
     /// # Errors
     /// As [`Store::list_orders`].
-    pub async fn stuck_orders(
-        &self,
-        created_before: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<ListedOrder>, StoreError> {
+    pub async fn stuck_orders(&self, created_before: Timestamp, limit: u32) -> Result<OrderPage, StoreError> {
         let filter = doc! { "phase": under_way(), "created_at": { "$lt": date(created_before) } };
         let found = self.rows(filter, doc! { "created_at": 1 }, true, limit).await?;
-        Ok(row::read_all(&found).0)
+        let (orders, unreadable) = row::read_all(&found);
+        Ok(OrderPage { orders, unreadable, next: None })
     }
 
     /// These orders, as far as they are stored, in any order. A call takes at most a few thousand.
@@ -145,6 +147,18 @@ impl Store {
         Ok(Some(document.into()))
     }
 
+    /// How these orders stand, as last majority-committed; `None` for one whose document this build cannot read, and nothing for
+    /// one that is not stored. A call takes at most some hundred.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn records(&self, ids: &[OrderId]) -> Result<HashMap<OrderId, Option<Record>>, StoreError> {
+        let names: Vec<_> = ids.iter().map(OrderId::as_str).collect();
+        let find = self.orders.find(doc! { "_id": { "$in": names } }).max_time(self.timeout);
+        let found: Vec<_> = self.call("find", async { find.await?.try_collect().await }).await?;
+        Ok(found.iter().filter_map(|raw| record(raw)).collect())
+    }
+
     /// The dead letters of an order, in the order of their ids; at most `limit`. One that cannot be read is left out.
     ///
     /// # Errors
@@ -159,7 +173,7 @@ impl Store {
         let find = self
             .dead_letters
             .find(filter)
-            .projection(doc! { "queue": 1, "reason": 1, "first_seen": 1 })
+            .projection(doc! { "queue": 1, "reason": 1, "first_seen": 1, "ended.how": 1 })
             .sort(doc! { "_id": 1 })
             .limit(i64::from(limit))
             .max_time(self.timeout);
@@ -187,6 +201,11 @@ impl Store {
         }
         self.call("find", async { find.await?.try_collect().await }).await
     }
+}
+
+fn record(raw: &RawDocument) -> Option<(OrderId, Option<Record>)> {
+    let id = raw.get_str("_id").ok()?.parse().ok()?;
+    Some((id, StoredDocument::read(raw).ok().map(|document| document.record())))
 }
 
 fn under_way() -> Document {
@@ -258,9 +277,12 @@ struct StoredLetter {
     queue: String,
     reason: String,
     first_seen: DateTime,
+    ended: Option<IgnoredAny>,
 }
 
 fn letter(raw: &RawDocument) -> Option<LetterOfOrder> {
-    let StoredLetter { id, queue, reason, first_seen } = bson::deserialize_from_slice(raw.as_bytes()).ok()?;
-    Some(LetterOfOrder { id, queue, reason, first_seen: timestamp(first_seen) })
+    let stored: StoredLetter = bson::deserialize_from_slice(raw.as_bytes()).ok()?;
+    let StoredLetter { id, queue, reason, first_seen, ended } = stored;
+    let queue = queue_word(&queue_of_word(&queue)?).to_owned();
+    Some(LetterOfOrder { id, queue, reason, first_seen: timestamp(first_seen), is_open: ended.is_none() })
 }

@@ -1,24 +1,18 @@
 //! Replays: which dead letters a person chose, and what became of each. What is chosen is frozen here, so that a replay that
 //! is interrupted goes on with the same ones.
 
+mod schema;
+
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use mongodb::{
-    IndexModel,
-    bson::{self, DateTime, Document, RawDocumentBuf, doc},
-};
+use mongodb::bson::{self, DateTime, RawDocumentBuf, doc};
 use orderfleet_domain::{OrderId, saga::Millis};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Store, StoreError,
-    document::timestamp,
-    schema::{long, number, text},
-    store::REPLAYS,
-};
+pub(crate) use schema::{indexes, item_validator, validator};
 
-/// Raised with every change of a validator.
-const VALIDATOR_VERSION: i32 = 1;
+use crate::{Store, StoreError, document::timestamp, store::REPLAYS};
+
 /// Items inserted, or read, by one call.
 const ITEMS_PER_CALL: usize = 500;
 
@@ -68,6 +62,8 @@ pub struct ReplayItem {
     pub generation: u32,
     /// The hold that it releases, if it does.
     pub hold: Option<String>,
+    /// That hold stopped an order that was being undone: UNDONE is where it is to come to.
+    pub is_undoing: bool,
     /// Why it is where it is, for people; no personal data.
     pub note: String,
 }
@@ -80,7 +76,7 @@ pub enum ItemState {
     Waiting,
     /// Its message may have been published; how its order ends is not known yet.
     Begun,
-    /// Its order is done.
+    /// Its order came to the end that it was to come to.
     Done,
     /// Its order failed again.
     Failed,
@@ -134,6 +130,8 @@ struct StoredItem {
     generation: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
+    #[serde(default)]
+    is_undoing: bool,
     note: String,
     changed_at: DateTime,
 }
@@ -203,6 +201,15 @@ impl Store {
         found.iter().map(read_item).collect()
     }
 
+    /// One item of a replay.
+    ///
+    /// # Errors
+    /// As [`Store::replay`].
+    pub async fn replay_item(&self, id: &str, seq: u32) -> Result<Option<ReplayItem>, StoreError> {
+        let find = self.replay_items.find_one(doc! { "_id": item_id(id, seq) }).max_time(self.timeout);
+        self.call("find replay item", find).await?.map(|raw| read_item(&raw)).transpose()
+    }
+
     /// Records how far an item has come. A second call changes nothing.
     ///
     /// # Errors
@@ -212,6 +219,7 @@ impl Store {
             "state": item.state.as_str(),
             "gen": i64::from(item.generation),
             "hold": &item.hold,
+            "is_undoing": item.is_undoing,
             "note": &item.note,
             "changed_at": DateTime::from_millis(now),
         };
@@ -227,10 +235,10 @@ fn item_id(replay: &str, seq: u32) -> String {
 }
 
 fn stored_item(replay: &str, item: &ReplayItem, now: Millis) -> StoredItem {
-    let ReplayItem { seq, letter, order_id, state, generation, hold, note } = item.clone();
+    let ReplayItem { seq, letter, order_id, state, generation, hold, is_undoing, note } = item.clone();
     let (id, replay) = (item_id(replay, seq), replay.to_owned());
     let changed_at = DateTime::from_millis(now);
-    StoredItem { id, replay, seq, letter, order_id, state, generation, hold, note, changed_at }
+    StoredItem { id, replay, seq, letter, order_id, state, generation, hold, is_undoing, note, changed_at }
 }
 
 fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
@@ -245,49 +253,10 @@ fn read_replay(raw: &RawDocumentBuf) -> Result<Replay, StoreError> {
 
 fn read_item(raw: &RawDocumentBuf) -> Result<ReplayItem, StoreError> {
     let stored: StoredItem = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
-    let StoredItem { seq, letter, order_id, state, generation, hold, note, .. } = stored;
-    Ok(ReplayItem { seq, letter, order_id, state, generation, hold, note })
+    let StoredItem { seq, letter, order_id, state, generation, hold, is_undoing, note, .. } = stored;
+    Ok(ReplayItem { seq, letter, order_id, state, generation, hold, is_undoing, note })
 }
 
 fn malformed(error: bson::error::Error) -> StoreError {
     StoreError::Malformed { collection: REPLAYS, source: error.into() }
-}
-
-pub(crate) fn indexes() -> [IndexModel; 1] {
-    [IndexModel::builder().keys(doc! { "began_at": -1 }).build()]
-}
-
-pub(crate) fn validator() -> (Document, i32) {
-    let properties = doc! {
-        "_id": text(),
-        "who": text(),
-        "why": text(),
-        "selection": text(),
-        "items": number(1),
-        "state": { "enum": ["open", "ended", "stopped"] },
-        "began_at": { "bsonType": "date" },
-    };
-    (schema("replay", properties), VALIDATOR_VERSION)
-}
-
-pub(crate) fn item_validator() -> (Document, i32) {
-    let states =
-        [ItemState::Waiting, ItemState::Begun, ItemState::Done, ItemState::Failed, ItemState::Refused];
-    let properties = doc! {
-        "_id": text(),
-        "replay": text(),
-        "seq": long(0),
-        "letter": text(),
-        "state": { "enum": states.map(ItemState::as_str).to_vec() },
-        "gen": number(0),
-        "note": { "bsonType": "string" },
-        "changed_at": { "bsonType": "date" },
-    };
-    (schema("replay item", properties), VALIDATOR_VERSION)
-}
-
-fn schema(what: &str, properties: Document) -> Document {
-    let required: Vec<_> = properties.keys().cloned().collect();
-    let title = format!("orderfleet {what}, version {VALIDATOR_VERSION}");
-    doc! { "$jsonSchema": { "title": title, "bsonType": "object", "required": required, "properties": properties } }
 }

@@ -12,9 +12,11 @@ use orderfleet_domain::saga::{CauseClass, Phase};
 use crate::{
     Store, StoreError, dead_letter,
     operator_log::{self, OPERATOR_LOG},
+    pause::{self, PAUSES},
     replay,
     store::{DEAD_LETTERS, ORDERS, READINGS, REPLAY_ITEMS, REPLAYS},
     unread,
+    worker_status::{self, WORKER_STATUS},
 };
 
 /// Raised with every change of the validator: an older build does not put its own back.
@@ -90,6 +92,8 @@ pub(crate) fn declared() -> Vec<Declared> {
         declare(OPERATOR_LOG, operator_log::validator(), operator_log::indexes().into()),
         declare(REPLAYS, replay::validator(), replay::indexes().into()),
         declare(REPLAY_ITEMS, replay::item_validator(), Vec::new()),
+        declare(PAUSES, pause::validator(), pause::indexes().into()),
+        declare(WORKER_STATUS, worker_status::validator(), worker_status::indexes().into()),
     ]
 }
 

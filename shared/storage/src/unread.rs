@@ -15,7 +15,7 @@ use orderfleet_domain::{
 
 use crate::{
     DeadLetter, Store, StoreError,
-    dead_letter::{arrival, known},
+    dead_letter::{UNREAD, arrival, known},
     document::binary,
     schema::text,
 };
@@ -92,7 +92,7 @@ impl Store {
     /// # Errors
     /// As [`Store::park`].
     pub async fn park_unread(&self, unread: &Unread, now: Millis) -> Result<(), StoreError> {
-        let id = prefixed(unread, &format!("unread.{}", unread.letter.id));
+        let id = prefixed(unread, &format!("{UNREAD}.{}", unread.letter.id));
         let filter = doc! { "_id": &id };
         let upsert = self.dead_letters.update_one(filter, unread_arrival(unread, now)).upsert(true);
         self.call("park", upsert).await?;

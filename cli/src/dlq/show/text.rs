@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use orderfleet_operations::dead_letters::{OrderStanding, Shown, Skipped, Standing};
 use orderfleet_storage::{Attempt, Letter};
 
-use super::super::age::age;
 use super::super::list::state;
 use super::super::selection::place;
+use crate::orders::time::age;
 use crate::output::visible;
 
 /// Sections with a line per fact, the most telling first.
@@ -163,7 +163,7 @@ fn standing(letter: &Letter) -> String {
 }
 
 fn ago(at: Timestamp) -> String {
-    format!("{} ago, {at}", age(at))
+    format!("{} ago, {at}", age(at, Timestamp::now()))
 }
 
 fn word(value: &impl serde::Serialize) -> String {

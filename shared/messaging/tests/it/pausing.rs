@@ -1,10 +1,15 @@
 //! Pausing: nothing new is taken, what is in hand can be acked, and a resumed consumer takes everything that waits.
 
-use orderfleet_domain::saga::Lane;
-use orderfleet_messaging::{Consumer, Subscription};
-use tokio::sync::watch;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use crate::support::{Fleet, OwnBroker, Running, subscription, text, to_lane};
+use orderfleet_domain::saga::Lane;
+use orderfleet_messaging::{Consumer, Delivery, Subscription};
+use tokio::sync::{Semaphore, watch};
+
+use crate::support::{Fleet, OwnBroker, Running, eventually, subscription, text, to_lane};
 
 /// A consumer, and what pauses it.
 fn pausable(
@@ -188,4 +193,94 @@ async fn a_connection_that_is_lost_while_paused_is_made_again_and_consumes_nothi
     again.ack().await;
     consumer.shut_down().await.unwrap();
     own.until_ready(&queue, 0).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_paused_by_itself_keeps_its_messages_and_the_others_are_consumed() {
+    let fleet = Fleet::new().await;
+    let publisher = fleet.publisher().await;
+    let (paused, other) = (subscription(Lane::Retry, 4, 4), subscription(Lane::Replay, 4, 4));
+    let control = paused.control.clone();
+    let mut consumer = Running::start(fleet.consumer(vec![paused, other])).await;
+    let queue = fleet.queue(&Lane::Retry);
+    for round in ["first", "second", "third"] {
+        publisher.publish(&to_lane(Lane::Retry, "before")).await.unwrap();
+        let in_hand = consumer.next().await;
+        control.pause(true);
+        in_hand.ack().await;
+        fleet.until_unconsumed(&queue).await;
+        for lane in [Lane::Retry, Lane::Replay] {
+            publisher.publish(&to_lane(lane, round)).await.unwrap();
+        }
+        let delivery = consumer.next().await;
+        assert_eq!((&delivery.lane, text(&delivery).as_str()), (&Lane::Replay, round));
+        delivery.ack().await;
+        fleet.until_ready(&queue, 1).await;
+        assert!(consumer.has_nothing());
+
+        control.pause(false);
+        let delivery = consumer.next().await;
+        assert!(text(&delivery) == round && !delivery.redelivered, "{delivery:?}");
+        delivery.ack().await;
+    }
+    assert_eq!(consumer.times_subscribed(), 1, "the connection and the other queue were left alone");
+    consumer.shut_down().await.unwrap();
+}
+
+/// Two of three wait for the only permit when the pause begins.
+#[tokio::test]
+async fn what_is_in_hand_of_a_queue_that_is_paused_by_itself_is_counted_and_finished() {
+    let fleet = Fleet::new().await;
+    let subscription = subscription(Lane::Retry, 3, 1);
+    let control = subscription.control.clone();
+    let (gate, handled) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let handle = {
+        let (gate, handled) = (Arc::clone(&gate), Arc::clone(&handled));
+        move |delivery: Delivery| {
+            let (gate, handled) = (Arc::clone(&gate), Arc::clone(&handled));
+            async move {
+                gate.acquire().await.unwrap().forget();
+                delivery.ack().await;
+                handled.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let consumer = Running::start_with(fleet.consumer(vec![subscription]), handle).await;
+    let publisher = fleet.publisher().await;
+    for number in 0..5 {
+        publisher.publish(&to_lane(Lane::Retry, &number.to_string())).await.unwrap();
+    }
+    eventually("three in hand", async || (control.in_hand() == 3).then_some(())).await;
+
+    control.pause(true);
+    gate.add_permits(5);
+    let queue = fleet.queue(&Lane::Retry);
+    fleet.until_unconsumed(&queue).await;
+    // What was delivered before the consumer was cancelled is handled; all else is still there.
+    let done = eventually("each is handled or ready, and none in hand", async || {
+        let done = handled.load(Ordering::Relaxed);
+        let ready = usize::try_from(fleet.ready(&queue).await).unwrap();
+        (control.in_hand() == 0 && done + ready == 5).then_some(done)
+    })
+    .await;
+    assert!(done >= 3, "{done}");
+    consumer.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_whose_only_queue_is_paused_from_the_beginning_waits_and_then_takes_it() {
+    let fleet = Fleet::new().await;
+    let subscription = subscription(Lane::Retry, 1, 1);
+    let control = subscription.control.clone();
+    control.pause(true);
+    let mut consumer = Running::start(fleet.consumer(vec![subscription])).await;
+    fleet.publisher().await.publish(&to_lane(Lane::Retry, "waits")).await.unwrap();
+    let queue = fleet.queue(&Lane::Retry);
+    fleet.until_ready(&queue, 1).await;
+    fleet.until_unconsumed(&queue).await;
+    control.pause(false);
+    let delivery = consumer.next().await;
+    assert_eq!(text(&delivery), "waits");
+    delivery.ack().await;
+    consumer.shut_down().await.unwrap();
 }

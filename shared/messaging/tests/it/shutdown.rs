@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use orderfleet_domain::saga::Lane;
-use orderfleet_messaging::{Consumer, Delivery, Subscription};
+use orderfleet_messaging::{Consumer, Control, Delivery, Subscription};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
@@ -65,8 +65,11 @@ async fn what_arrives_while_subscriptions_are_cancelled_goes_back_at_once() {
     let slow = Slow::default();
     let lanes = [Lane::New(0), Lane::Replay, Lane::Quarantine, Lane::Retry];
     let permits = Arc::new(Semaphore::new(1));
-    let subscriptions =
-        lanes.map(|lane| Subscription { lane, prefetch: 200, permits: Arc::clone(&permits) }).to_vec();
+    let subscribe = |lane| {
+        let (permits, control) = (Arc::clone(&permits), Control::default());
+        Subscription { lane, prefetch: 200, permits, control }
+    };
+    let subscriptions = lanes.map(subscribe).to_vec();
     let running = slow.run(fleet.consumer(subscriptions)).await;
 
     let publishing: JoinSet<_> = (0..COUNT)

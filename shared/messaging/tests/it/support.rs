@@ -22,7 +22,7 @@ use lapin::{
 };
 use orderfleet_domain::{StepName, saga::Lane};
 use orderfleet_messaging::{
-    BrokerSettings, Consumer, Destination, Headers, Outgoing, Publisher, Subscription, Topology,
+    BrokerSettings, Consumer, Control, Destination, Headers, Outgoing, Publisher, Subscription, Topology,
 };
 use orderfleet_native::{RabbitMq, RabbitMqOptions, Services, TempFolder};
 use tokio::{
@@ -159,7 +159,8 @@ pub(crate) fn inventory() -> StepName {
 }
 
 pub(crate) fn subscription(lane: Lane, prefetch: u16, permits: usize) -> Subscription {
-    Subscription { lane, prefetch, permits: Arc::new(Semaphore::new(permits)) }
+    let (permits, control) = (Arc::new(Semaphore::new(permits)), Control::default());
+    Subscription { lane, prefetch, permits, control }
 }
 
 pub(crate) fn outgoing(destination: Destination, body: &str) -> Outgoing {

@@ -42,7 +42,7 @@ pub struct Discarded {
 }
 
 impl DeadLetters {
-    /// What a filter chooses now. Letters that are parked later are never part of the plan.
+    /// The open letters that a filter chooses now. Those that are parked later are never part of the plan.
     ///
     /// # Errors
     /// The database failed.
@@ -52,7 +52,7 @@ impl DeadLetters {
         selection: &str,
     ) -> Result<DiscardPlan, DeadLetterError> {
         // What is stored by now was stored before the next millisecond, unless by a clock that is fast.
-        let filter = filter.and(LetterFilter::With(Condition::Before(next_millisecond())));
+        let filter = filter.and(LetterFilter::With(Condition::Before(next_millisecond()))).open();
         let groups = self.stats(&filter).await?;
         let count = self.count(&filter).await?;
         Ok(DiscardPlan { groups, count, selection: selection.to_owned(), filter })

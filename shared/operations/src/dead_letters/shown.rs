@@ -21,7 +21,7 @@ pub struct Shown {
     pub letter: Letter,
     /// Its headers; none of them holds personal data.
     pub headers: Vec<(String, String)>,
-    /// Its message: what it asks for, with personal data left out.
+    /// Its message: what it asks for, with personal data left out. One that workers ended over is not read here either.
     pub message: Value,
     /// Whether a person has corrected the order for its next run.
     pub is_corrected: bool,
@@ -132,7 +132,7 @@ impl DeadLetters {
             None => Vec::new(),
         };
         Ok(Some(Shown {
-            message: masked(&content),
+            message: if letter.is_unread() { json!({ "unread": letter.reason }) } else { masked(&content) },
             is_corrected: content.correction.is_some(),
             order,
             others: others.into_iter().filter(|other| other.id != letter.id).collect(),

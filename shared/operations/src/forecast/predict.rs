@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use orderfleet_domain::{
     Command, CommandKind, Decision,
     failure::FailureClass,
-    saga::{DOCUMENT_VERSION, Phase, Policy, Record},
+    saga::{CauseClass, DOCUMENT_VERSION, Phase, Policy, Record},
 };
 use orderfleet_storage::{Content, Letter, Store, StoreError};
 
@@ -99,7 +99,7 @@ async fn gather<'a>(store: &Store, item: &'a Planned) -> Result<Case<'a>, Obstac
     let command = command(letter, course, &content)
         .ok_or_else(|| Unsure::new("this build cannot read its message, or it names no order"))?;
     let corrected_before = order.as_ref().and_then(|view| view.correction.as_ref());
-    let order_since = match &content.correction {
+    let order_since = match course.correction() {
         Some(_) => command.generation,
         None => corrected_before.map_or(1, |(generation, _)| *generation),
     };
@@ -109,6 +109,7 @@ async fn gather<'a>(store: &Store, item: &'a Planned) -> Result<Case<'a>, Obstac
 /// What the replay would publish, as far as the core looks at it.
 pub(super) fn command(letter: &Letter, course: &Course, content: &Content) -> Option<Command> {
     let kind = match course {
+        Course::Again { .. } if letter.is_unread() => return None,
         Course::Again { .. } => return Command::decode(&content.body).ok(),
         Course::Run { .. } => CommandKind::Run { order: None },
         Course::Release { hold, .. } => {
@@ -144,11 +145,13 @@ pub(super) async fn foresee(policy: &Policy, looks: &Looks, case: Case<'_>) -> R
         }
     }
     let generation = command.generation;
+    let is_undoing = record.as_ref().is_some_and(|record| record.phase == Phase::Comp);
     let walked = Walk::new(policy, looks, record, order_since).go(command).await?;
-    judge(letter, generation, walked)
+    judge(letter, generation, is_undoing, walked)
 }
 
-fn judge(letter: &Letter, generation: u32, walked: Walked) -> Result<Forecast, Unsure> {
+/// An order that is being undone is to come to UNDONE, and one that its customer has cancelled, too.
+fn judge(letter: &Letter, generation: u32, is_undoing: bool, walked: Walked) -> Result<Forecast, Unsure> {
     let Walked { record, poison, in_general } = walked;
     if poison {
         let class = FailureClass::Unreadable.as_str();
@@ -168,6 +171,9 @@ fn judge(letter: &Letter, generation: u32, walked: Walked) -> Result<Forecast, U
             "workers crashed over it, and whether they still do shows only when one works it",
         )),
         (None, Phase::Done, _) => Ok(Forecast::Finish { in_general }),
+        (None, Phase::Undone, Some(cause)) if is_undoing || cause.class == CauseClass::Cancelled => {
+            Ok(Forecast::Finish { in_general })
+        }
         (None, Phase::Undone, Some(cause)) => {
             let class = FailureClass::Run(cause.class).as_str();
             Ok(Failing { step: Some(cause.step), class, code: cause.code }.compared(letter))

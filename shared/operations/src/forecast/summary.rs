@@ -15,6 +15,7 @@ use crate::replay::Planned;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ForecastGroup {
     /// How they failed.
+    #[serde(rename = "failure_fingerprint")]
     pub fingerprint: FailureFingerprint,
     /// Where they are.
     pub queue: String,

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Forecast {
-    /// Its order would be done; a cancel would be heard.
+    /// Its order would be done, or undone if it was being undone or is cancelled; a cancel would be heard.
     Finish {
         /// Steps whose services do not know the order, and told what they answer to orders in general.
         #[serde(skip_serializing_if = "Vec::is_empty")]

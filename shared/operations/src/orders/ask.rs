@@ -40,3 +40,25 @@ fn message(lane: Lane, command: &Command) -> Outgoing {
         body: command.encode().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use orderfleet_domain::{AccountId, CommandKind, OrderId};
+
+    use super::*;
+
+    #[test]
+    fn a_wish_is_its_command_and_names_the_order_for_whoever_must_not_read_that() {
+        let order_id: OrderId = "eu1-vqhnbfvs-dw3nwqzm4jeqqutrep4bxjfyvskigkny".parse().unwrap();
+        let account: AccountId = "demo".parse().unwrap();
+        let kind = CommandKind::Cancel { requested_at: Timestamp::UNIX_EPOCH };
+        let command =
+            Command { order_id: order_id.clone(), account: account.clone(), generation: 1, fp: None, kind };
+        let message = message(Lane::Retry, &command);
+        assert_eq!(message.destination, Destination::Lane(Lane::Retry));
+        let named = (message.headers.order_id(), message.headers.account(), message.headers.kind());
+        assert_eq!(named, (Some(order_id), Some(account), Some("cancel")));
+        assert_eq!(Command::decode(&message.body).unwrap(), command);
+    }
+}

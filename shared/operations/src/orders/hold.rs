@@ -120,3 +120,41 @@ fn word(decision: Decision) -> &'static str {
         Decision::Discard => "discard",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn held(phase: Phase) -> HeldOrder {
+        HeldOrder {
+            order_id: "eu1-vqhnbfvs-dw3nwqzm4jeqqutrep4bxjfyvskigkny".parse().unwrap(),
+            account: "demo".parse().unwrap(),
+            generation: 1,
+            phase,
+            hold: ListedHold {
+                id: "h".into(),
+                step: "inventory".parse().unwrap(),
+                reason: "in use".into(),
+                at: Timestamp::UNIX_EPOCH,
+            },
+            fingerprint: "0".repeat(66).parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_a_decision_leads_to_is_told_by_which_way_the_order_goes() {
+        for (phase, decision, told) in [
+            (Phase::Run, Decision::Release, "inventory is tried again"),
+            (Phase::Run, Decision::Settle, "nothing of it is to be undone yet"),
+            (Phase::Run, Decision::Discard, "its steps are undone"),
+            (Phase::Comp, Decision::Release, "the undo of inventory is tried again"),
+            (Phase::Comp, Decision::Settle, "inventory counts as undone by hand"),
+            (Phase::Comp, Decision::Discard, "nothing more is undone"),
+        ] {
+            let consequence = held(phase).consequence(decision);
+            assert!(consequence.contains(told), "{phase:?} {decision:?}: {consequence}");
+        }
+    }
+}

@@ -179,16 +179,17 @@ pub(super) mod tests {
         ];
         let letter = LetterOfOrder {
             id: "l".into(),
-            queue: "orders.dead.held".into(),
+            queue: "held".into(),
             reason: "held at inventory".into(),
             first_seen: time(5_000),
+            is_open: true,
         };
         let expected = [
             (0, "accepted"),
             (2_000, "stored"),
             (500, "step_done"),
             (500, r#"step_done {"reservation":"r1"}"#),
-            (1_000, "dead_letter orders.dead.held: held at inventory"),
+            (1_000, "dead_letter held: held at inventory"),
             (1_000, "attempt_failed timeout; waits 1s"),
         ];
         assert_eq!(shown(&view, &[letter]), expected.map(|(age, what)| (age, what.to_owned())));

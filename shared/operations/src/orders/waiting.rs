@@ -93,6 +93,15 @@ pub struct StuckOrder {
     pub deadline: Option<Timestamp>,
 }
 
+/// Orders that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stuck {
+    /// The orders.
+    pub orders: Vec<StuckOrder>,
+    /// Ids of documents that match and that this build cannot read.
+    pub unreadable: Vec<String>,
+}
+
 impl StuckOrder {
     /// Adds to an order what the time and the settings of its step say.
     #[must_use]
@@ -117,11 +126,12 @@ pub async fn stuck(
     policy: &Policy,
     older_than: Duration,
     limit: u32,
-) -> Result<Vec<StuckOrder>, StoreError> {
+) -> Result<Stuck, StoreError> {
     let now = Timestamp::now();
     let before = now.checked_sub(older_than).unwrap_or(Timestamp::MIN);
     let found = store.stuck_orders(before, limit).await?;
-    Ok(found.into_iter().map(|order| StuckOrder::new(order, policy, now)).collect())
+    let orders = found.orders.into_iter().map(|order| StuckOrder::new(order, policy, now)).collect();
+    Ok(Stuck { orders, unreadable: found.unreadable })
 }
 
 #[cfg(test)]

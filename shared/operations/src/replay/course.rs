@@ -16,6 +16,8 @@ pub enum Course {
     Run {
         /// The run.
         generation: u32,
+        /// The dead letter with which a person's correction is kept that the run works on: this one, or another of the order.
+        correction: Option<String>,
     },
     /// Releases this hold: the order goes on where it stands.
     Release {
@@ -23,6 +25,8 @@ pub enum Course {
         hold: String,
         /// The run it is in.
         generation: u32,
+        /// The order is being undone: that is what goes on.
+        is_undoing: bool,
     },
     /// Publishes the message again: it is all that is known of the order.
     Again {
@@ -61,6 +65,10 @@ pub enum Nothing {
     Newer,
     /// The order is not known, and the message cannot bring it about.
     NoOrder,
+    /// The message that would be sent names an account, and the dead letter does not.
+    NoAccount,
+    /// The order's document is of a newer build than this one.
+    NewerOrder,
 }
 
 /// What to do about a dead letter whose order, if it has one in the database, stands so. The message's own bytes are looked at
@@ -71,10 +79,16 @@ pub fn course(letter: &Letter, content: Option<&Content>, order: Option<&Record>
         return Course::Nothing(Nothing::Conflict);
     }
     match order {
+        None if letter.is_unread() => unread_without_order(letter),
         None => without_order(content),
         // The customer's wish is in no document yet: whatever the order's state, a worker judges it.
         Some(record) if letter.kind == "cancel" => Course::Again { generation: record.generation },
-        Some(record) => with_order(letter, record),
+        Some(record) => match with_order(letter, record) {
+            Course::Run { .. } | Course::Release { .. } if letter.account.is_none() => {
+                Course::Nothing(Nothing::NoAccount)
+            }
+            course => course,
+        },
     }
 }
 
@@ -90,15 +104,31 @@ fn without_order(content: Option<&Content>) -> Course {
     }
 }
 
+/// The message is not looked into here either.
+fn unread_without_order(letter: &Letter) -> Course {
+    match letter.kind.as_str() {
+        "place" | "cancel" => Course::Again { generation: 1 },
+        _ => Course::Nothing(Nothing::NoOrder),
+    }
+}
+
 fn with_order(letter: &Letter, record: &Record) -> Course {
     if letter.generation.is_some_and(|generation| generation < record.generation) {
         return Course::Settled(Settled::LaterRun);
     }
     match (&record.hold, record.phase) {
-        (Some(hold), _) => Course::Release { hold: hold.id.clone(), generation: record.generation },
+        (Some(hold), phase) => Course::Release {
+            hold: hold.id.clone(),
+            generation: record.generation,
+            is_undoing: phase == Phase::Comp,
+        },
         (None, Phase::Done) => Course::Settled(Settled::Done),
         (None, Phase::Undone) if record.is_final => Course::Settled(Settled::Final),
-        (None, Phase::Undone) => Course::Run { generation: record.generation + 1 },
+        (None, Phase::Undone) => Course::Run { generation: record.generation + 1, correction: None },
+        // It may be the message that the order waits for.
+        (None, Phase::Run | Phase::Comp) if letter.is_unread() => {
+            Course::Again { generation: record.generation }
+        }
         (None, Phase::Run | Phase::Comp) => Course::Settled(Settled::UnderWay),
     }
 }
@@ -108,10 +138,19 @@ impl Course {
     #[must_use]
     pub fn generation(&self) -> Option<u32> {
         match self {
-            Self::Run { generation } | Self::Release { generation, .. } | Self::Again { generation } => {
+            Self::Run { generation, .. } | Self::Release { generation, .. } | Self::Again { generation } => {
                 Some(*generation)
             }
             Self::Settled(_) | Self::Nothing(_) => None,
+        }
+    }
+
+    /// The dead letter with which the correction is kept that a run works on, if there is one.
+    #[must_use]
+    pub fn correction(&self) -> Option<&str> {
+        match self {
+            Self::Run { correction, .. } => correction.as_deref(),
+            _ => None,
         }
     }
 
@@ -122,6 +161,12 @@ impl Course {
             Self::Release { hold, .. } => Some(hold),
             _ => None,
         }
+    }
+
+    /// Whether an order is released that was being undone, so that UNDONE is where it is to come to.
+    #[must_use]
+    pub fn is_undoing(&self) -> bool {
+        matches!(self, Self::Release { is_undoing: true, .. })
     }
 
     /// One stable word, for grouping and for programs.
@@ -140,7 +185,13 @@ impl Course {
 impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Run { generation } => write!(f, "starts run {generation}, from the first step"),
+            Self::Run { generation, correction: None } => {
+                write!(f, "starts run {generation}, from the first step")
+            }
+            Self::Run { generation, correction: Some(_) } => {
+                write!(f, "starts run {generation}, from the first step, on the corrected order")
+            }
+            Self::Release { is_undoing: true, .. } => f.write_str("goes on being undone where it stands"),
             Self::Release { .. } => f.write_str("goes on where it stands"),
             Self::Again { .. } => f.write_str("its message is published again"),
             Self::Settled(why) => write!(f, "nothing left to do: {why}"),
@@ -167,6 +218,13 @@ impl fmt::Display for Nothing {
             Self::Unreadable => "no build can read the message; discard it",
             Self::Newer => "the message is of a newer build; replay it with that",
             Self::NoOrder => "its order is not known, and the message cannot bring it about",
+            Self::NoAccount => {
+                "the dead letter names no account, so that no message can be made for its order"
+            }
+            Self::NewerOrder => "this build cannot read its order; replay it with the newest",
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

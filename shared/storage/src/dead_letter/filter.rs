@@ -80,6 +80,12 @@ impl LetterFilter {
         Self::And(vec![self, other])
     }
 
+    /// The open ones of this choice, also where it speaks of others.
+    #[must_use]
+    pub fn open(self) -> Self {
+        if self.speaks_of_state() { self.and(Self::With(Condition::State(LetterState::Open))) } else { self }
+    }
+
     fn speaks_of_state(&self) -> bool {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::speaks_of_state),

@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::document::timestamp;
 
 const QUEUE_PREFIX: &str = "orders.dead.";
+/// A part of the ids of letters whose messages nobody has read.
+pub(crate) const UNREAD: &str = "unread";
 
 /// A dead letter without its content. As JSON it has no personal data in it, unless a downstream's answer repeats some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ pub struct Letter {
     /// The downstream's answer, or the reason; at most 512 characters.
     pub answer: String,
     /// What failures alike have in common.
+    #[serde(rename = "failure_fingerprint", alias = "fingerprint")]
     pub fingerprint: FailureFingerprint,
     /// The build that gave it up, where a worker did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +178,13 @@ impl Letter {
     #[must_use]
     pub fn queue_name(&self) -> String {
         queue_word(&self.queue).to_owned()
+    }
+
+    /// Whether it was stored without a look into its message, since workers ended over that: whoever reads the message may end,
+    /// too.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.id.split('.').any(|part| part == UNREAD)
     }
 
     /// Its place in a list.

@@ -27,6 +27,7 @@ pub struct LetterGroup {
     #[serde(serialize_with = "to_word")]
     pub queue: DeadLetterQueue,
     /// What they have in common.
+    #[serde(rename = "failure_fingerprint")]
     pub fingerprint: FailureFingerprint,
     /// The step that failed.
     #[serde(skip_serializing_if = "Option::is_none")]

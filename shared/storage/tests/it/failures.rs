@@ -80,6 +80,8 @@ async fn what_the_server_cannot_vouch_for_is_unknown() {
                 let reads =
                     tokio::join!(db.store.read(&order_id), db.store.find_for_account(&order_id, &account));
                 assert!(matches!(reads, (StoreReply::Unknown, Err(_))), "{what}: {reads:?}");
+                let is_refusal = reads.1.is_err_and(|error| error.is_refusal());
+                assert_eq!(is_refusal, what == "not authorised", "{what}");
             }
             fail_off(db).await;
         }

@@ -13,8 +13,8 @@ use orderfleet_domain::{
     saga::{CauseClass, DeadLetterQueue, Millis},
 };
 use orderfleet_storage::{
-    Attempt, Condition, DeadLetter, Ended, How, Leased, Letter, LetterFilter, LetterState, Store, Subject,
-    Unread,
+    Attempt, Condition, CorrectedLetter, DeadLetter, Ended, How, Leased, Letter, LetterFilter, LetterState,
+    Store, Subject, Unread,
 };
 
 use crate::support::{Fixture, NOW, account, in_database, order, order_id};
@@ -166,6 +166,9 @@ async fn a_filter_chooses_by_every_property() {
             (LetterFilter::Or(Vec::new()), vec![]),
             (state(LetterState::Ended), vec![&gone]),
             (state(LetterState::Any), vec![&a, &b, &p, &gone]),
+            (state(LetterState::Any).open(), vec![&a, &b, &p]),
+            (state(LetterState::Ended).open(), vec![]),
+            (step().open(), vec![&a, &b]),
             (LetterFilter::Not(Box::new(state(LetterState::Any))), vec![]),
         ];
         for (filter, expected) in cases {
@@ -265,6 +268,34 @@ async fn a_letter_is_ended_once_by_who_has_it_in_hand() {
         assert_eq!(letter.ended, Some(ended(How::Replayed)), "what was recorded first stays");
         assert_eq!(content.correction, Some(order()));
         assert_eq!(store.count_letters(&LetterFilter::all()).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_corrected_letter_is_found_by_its_order_until_it_is_discarded() {
+    in_database(async |db| {
+        let store = &db.store;
+        for key in ["a", "b", "c", "other"] {
+            park(&db, &letter(key, "x"), NOW).await;
+            store.lease_letter(&id(key), "job", NOW, NOW + HOUR).await.unwrap();
+            assert!(key == "c" || store.correct_letter(&id(key), "job", &order()).await.unwrap());
+        }
+        let corrected = async || store.corrected_letters(&["a", "b", "c"].map(order_id)).await.unwrap();
+        let found = |key: &str, is_open| CorrectedLetter {
+            id: id(key),
+            order_id: order_id(key),
+            generation: Some(1),
+            is_open,
+        };
+        let by_id = |mut found: Vec<CorrectedLetter>| {
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            found
+        };
+        assert_eq!(by_id(corrected().await), by_id(vec![found("a", true), found("b", true)]));
+        assert!(store.end_letter(&id("a"), "job", &ended(How::Replayed)).await.unwrap());
+        assert!(store.end_letter(&id("b"), "job", &ended(How::Discarded)).await.unwrap());
+        assert_eq!(corrected().await, [found("a", false)]);
     })
     .await;
 }

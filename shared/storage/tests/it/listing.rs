@@ -6,7 +6,7 @@ use orderfleet_domain::{
     failure::{Failure, FailureClass},
     saga::{Cause, CauseClass, DeadLetterQueue, Hold, Millis, Note, Phase, Record, StoreReply},
 };
-use orderfleet_storage::{DeadLetter, ListedOrder, OrderFilter, OrderStatus, Span, Subject};
+use orderfleet_storage::{DeadLetter, Ended, How, ListedOrder, OrderFilter, OrderStatus, Span, Subject};
 
 use crate::{
     support::{Fixture, NOW, account, in_database, order_id, other_fp, steps},
@@ -159,6 +159,8 @@ async fn a_list_tells_where_an_order_stands_as_its_document_does() {
         assert_eq!(view.record, record);
         let listed = db.store.orders_by_id(&[id.clone(), order_id("absent")]).await.unwrap();
         assert_eq!(listed, [ListedOrder::from(&view)]);
+        let records = db.store.records(&[id.clone(), order_id("absent")]).await.unwrap();
+        assert_eq!(records, [(id.clone(), Some(record))].into());
         let [order] = &listed[..] else { panic!("{listed:?}") };
         assert_eq!((order.status, order.attempts, order.owes), (OrderStatus::Held, 3, true));
         assert_eq!(order.due_at.map(Timestamp::as_millisecond), due_at);
@@ -174,7 +176,7 @@ async fn stuck_orders_are_those_that_came_long_ago_and_have_not_ended_oldest_fir
         let before = |minutes| time(NOW - minutes * MINUTE_MS);
         let stuck = async |minutes, limit| {
             let found = db.store.stuck_orders(before(minutes), limit).await.unwrap();
-            found.iter().map(key).collect::<Vec<_>>()
+            found.orders.iter().map(key).collect::<Vec<_>>()
         };
         assert_eq!(stuck(0, 10).await, ["run", "comp", "held"]);
         assert_eq!(stuck(4, 10).await, ["run"]);
@@ -192,7 +194,11 @@ async fn a_document_that_cannot_be_read_is_named_and_hides_no_other() {
         db.orders().update_one(by_id, spoil).bypass_document_validation(true).await.unwrap();
         let page = db.store.list_orders(&OrderFilter::default(), None, true, 100).await.unwrap();
         assert_eq!((page.orders.len(), page.unreadable), (4, vec![spoilt.to_string()]));
+        let stuck = db.store.stuck_orders(time(NOW), 100).await.unwrap();
+        assert_eq!((stuck.orders.len(), stuck.unreadable), (2, vec![spoilt.to_string()]));
         db.store.order_for_operator(&spoilt).await.unwrap_err();
+        let records = db.store.records(&[spoilt.clone(), order_id("run")]).await.unwrap();
+        assert!(records[&spoilt].is_none() && records[&order_id("run")].is_some(), "{records:?}");
     })
     .await;
 }
@@ -219,7 +225,14 @@ async fn an_order_tells_of_its_dead_letters_and_of_no_others() {
         let found = db.store.letters_of_order(&order_id("a"), 10).await.unwrap();
         let ids: Vec<_> = found.iter().map(|letter| letter.id.clone()).collect();
         assert_eq!(ids, ["l1", "l2"].map(|id| format!("{}.{id}", order_id("a"))));
-        assert_eq!((found[0].queue.as_str(), found[0].first_seen), ("orders.dead.held", time(NOW)));
+        assert_eq!((found[0].queue.as_str(), found[0].first_seen), ("held", time(NOW)));
+        assert!(found.iter().all(|letter| letter.is_open), "{found:?}");
+        let ended = Ended { how: How::Discarded, by: "jo".into(), why: "x".into(), at: time(NOW), job: None };
+        let first = &found[0].id;
+        db.store.lease_letter(first, "job", NOW, NOW + MINUTE_MS).await.unwrap();
+        assert!(db.store.end_letter(first, "job", &ended).await.unwrap());
+        let found = db.store.letters_of_order(&order_id("a"), 10).await.unwrap();
+        assert_eq!(found.iter().map(|letter| letter.is_open).collect::<Vec<_>>(), [false, true]);
         assert_eq!(db.store.letters_of_order(&order_id("a"), 1).await.unwrap().len(), 1);
     })
     .await;
@@ -246,7 +259,7 @@ async fn every_list_goes_by_an_index() {
         }
         let calls = profiled(&db, async {
             let before = time(NOW).checked_sub(SignedDuration::from_mins(1)).unwrap();
-            assert_eq!(db.store.stuck_orders(before, 10).await.unwrap().len(), 3);
+            assert_eq!(db.store.stuck_orders(before, 10).await.unwrap().orders.len(), 3);
         })
         .await;
         let plan = calls.last().unwrap().get_str("planSummary").unwrap();

@@ -14,6 +14,8 @@ mod letters;
 mod listing;
 mod notes;
 mod operator_log;
+mod replays;
+mod pauses;
 mod schema;
 mod support;
 mod sweeps;

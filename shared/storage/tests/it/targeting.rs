@@ -51,12 +51,55 @@ async fn the_sweepers_two_queries_go_by_their_indexes() {
     .await;
 }
 
+#[tokio::test]
+async fn what_workers_read_over_and_over_and_what_is_counted_goes_by_indexes() {
+    in_database(async |db| {
+        let id = db.given("a", &db.first()).await;
+        let calls = profiled_in(&db, "pauses", async {
+            db.store.pauses(NOW).await.unwrap();
+        })
+        .await;
+        assert_eq!(plans(&calls), ["IXSCAN { until: 1 }"]);
+        let calls = profiled_in(&db, "worker_status", async {
+            db.store.workers().await.unwrap();
+        })
+        .await;
+        assert_eq!(plans(&calls), ["IXSCAN { at: 1 }"]);
+
+        let calls = profiled(&db, async {
+            db.store.count_under_way().await.unwrap();
+            db.store.count_held().await.unwrap();
+            db.store.count_owing().await.unwrap();
+            db.store.oldest_due().await.unwrap();
+            db.store.last_failed_attempt(&id).await.unwrap();
+        })
+        .await;
+        let plans = plans(&calls);
+        for plan in &plans[..2] {
+            assert_eq!(*plan, "IXSCAN { phase: 1, due_at: 1 }");
+        }
+        assert_eq!(plans[2], "IXSCAN { sweep_due: 1 }");
+        assert!(plans[3].starts_with("IXSCAN { phase: 1, due_at: 1 }"), "{plans:?}");
+        assert!(plans[4] == "IDHACK" || plans[4] == "EXPRESS", "{plans:?}");
+    })
+    .await;
+}
+
+fn plans(calls: &[Document]) -> Vec<&str> {
+    calls.iter().map(|call| call.get_str("planSummary").unwrap()).collect()
+}
+
 /// What the profiler wrote down of these calls, in their order.
 pub(crate) async fn profiled(db: &Fixture, calls: impl Future<Output = ()>) -> Vec<Document> {
+    profiled_in(db, "orders", calls).await
+}
+
+/// As [`profiled`], of the calls that were about a collection.
+async fn profiled_in(db: &Fixture, collection: &str, calls: impl Future<Output = ()>) -> Vec<Document> {
     db.database.run_command(doc! { "profile": 2 }).await.unwrap();
     calls.await;
     db.database.run_command(doc! { "profile": 0 }).await.unwrap();
-    let own = doc! { "ns": format!("{}.orders", db.settings.name) };
+    let own = doc! { "ns": format!("{}.{collection}", db.settings.name) };
     let profile = db.database.collection::<Document>("system.profile");
     profile.find(own).sort(doc! { "$natural": 1 }).await.unwrap().try_collect().await.unwrap()
 }

@@ -1,0 +1,86 @@
+//! `orderfleet fleet status`: the whole fleet at one look.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use orderfleet_operations::fleet::{FleetStatus, Watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{view, watch};
+use crate::exit::DEPENDENCY_DOWN;
+use crate::fleet::FleetArgs;
+use crate::output::Output;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  orderfleet fleet status
+  orderfleet fleet status --once
+  orderfleet fleet status --once --output json | jq '.workers[] | select(.stale)'
+
+On a terminal it looks every second until Ctrl-C; elsewhere, with --once or with another --output it
+looks once. Queues are as the broker counts them; what is in hand, rates, ages and circuits are what
+workers say of themselves every two seconds. `unknown`, as JSON null, is what cannot be seen: it may
+be none, and it may be much. AGE of a queue is how long ago what was taken from it last had been
+accepted; that of a worker is how long ago it was heard of.
+
+Exit codes:
+  0  looked
+  6  the broker or the database does not answer; what can be seen is shown";
+
+/// Show queues, workers, downstreams, database and dead letters
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Look once, also on a terminal
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    fleet: FleetArgs,
+}
+
+/// Looks once, or on a terminal again and again.
+///
+/// # Errors
+/// The settings cannot be used, or stdout cannot be written.
+pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let mut watch = watch(&args.fleet.resolve()?)?;
+    if output == Output::Table && !args.once && std::io::stdout().is_terminal() {
+        return live(&mut watch).await;
+    }
+    let status = watch.look().await;
+    output.print(&status, &view::text(&status))?;
+    Ok(if is_down(&status) { DEPENDENCY_DOWN.into() } else { ExitCode::SUCCESS })
+}
+
+async fn live(watch: &mut Watch) -> anyhow::Result<ExitCode> {
+    let screen = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout())
+        .with_style(ProgressStyle::with_template("{msg}")?);
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    loop {
+        let look = async {
+            ticks.tick().await;
+            watch.look().await
+        };
+        tokio::select! {
+            status = look => {
+                screen.set_message(view::text(&status));
+                screen.tick();
+            }
+            _ = &mut interrupted => {
+                screen.abandon();
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+fn is_down(status: &FleetStatus) -> bool {
+    !status.database.reachable || status.queues.iter().all(|queue| queue.ready.is_none())
+}

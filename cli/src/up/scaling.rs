@@ -1,0 +1,146 @@
+//! How many workers a fleet on this machine has: what is wanted is written into its folder, and what there is stands beside it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::folder::{ENDPOINTS, Folder, LOCK};
+use crate::exit::Failure;
+
+/// Most workers of a fleet on one machine.
+pub(crate) const WORKERS_MAX: u16 = 64;
+/// A number, written by whoever wants it.
+const WANTED: &str = "workers.wanted";
+/// [`Workers`], written by the fleet.
+const WORKERS: &str = "workers.json";
+
+/// The workers of a fleet on this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Workers {
+    /// How many are wanted.
+    pub(crate) wanted: u16,
+    /// Ready, and not stopping.
+    pub(crate) ready: u16,
+    /// Started, and not ready yet.
+    pub(crate) starting: u16,
+    /// Finishing what they have in hand.
+    pub(crate) stopping: u16,
+}
+
+impl Workers {
+    /// Whether there are as many as are wanted, and no others.
+    pub(crate) fn are(&self, wanted: u16) -> bool {
+        *self == Self { wanted, ready: wanted, ..Self::default() }
+    }
+}
+
+/// Refuses unless a fleet runs in a folder, and is ready.
+///
+/// # Errors
+/// None does, or the folder cannot be read.
+pub(crate) fn require_fleet(dir: &Path) -> anyhow::Result<()> {
+    let refuse = || {
+        let what = format!("no fleet runs in {}, or it is still starting", dir.display());
+        let next = "start one with `orderfleet up`, or name its folder: --dir DIR; workers elsewhere are scaled by \
+                    whatever runs them";
+        Err(Failure::new(what, next).into())
+    };
+    if !dir.join(ENDPOINTS).exists() {
+        return refuse();
+    }
+    let lock = dir.join(LOCK);
+    let context = || format!("cannot read {}", lock.display());
+    // Held by the fleet for as long as it runs; what a crash leaves behind is free.
+    match File::open(&lock).with_context(context)?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(context),
+        Ok(()) => refuse(),
+    }
+}
+
+/// Asks the fleet in a folder for so many workers: it begins within a second. The last who asks is obeyed.
+///
+/// # Errors
+/// The folder cannot be written.
+pub(crate) fn ask(dir: &Path, wanted: u16) -> anyhow::Result<()> {
+    let context = || format!("cannot write {}", dir.join(WANTED).display());
+    let mut draft = tempfile::NamedTempFile::new_in(dir).with_context(context)?;
+    write!(draft, "{wanted}").with_context(context)?;
+    draft.persist(dir.join(WANTED)).map(drop).with_context(context)
+}
+
+/// The workers of the fleet in a folder, as it says.
+///
+/// # Errors
+/// It says nothing.
+pub(crate) fn workers(dir: &Path) -> anyhow::Result<Workers> {
+    let path = dir.join(WORKERS);
+    let context = || format!("cannot read {}", path.display());
+    let text = fs::read_to_string(&path).with_context(context)?;
+    serde_json::from_str(&text).with_context(context)
+}
+
+/// What somebody has asked for since the start.
+pub(super) fn wanted(folder: &Folder) -> Option<u16> {
+    let text = fs::read_to_string(folder.path(WANTED)).ok()?;
+    text.trim().parse().ok().filter(|wanted| *wanted <= WORKERS_MAX)
+}
+
+/// Says what there is.
+pub(super) fn tell(folder: &Folder, workers: &Workers) -> anyhow::Result<()> {
+    folder.write_private(WORKERS, &serde_json::to_string(workers).context("workers as JSON")?)
+}
+
+/// At a start and after the end, nobody shall be obeyed who asked another run.
+pub(super) fn forget(folder: &Folder) {
+    for name in [WANTED, WORKERS] {
+        // Missing where nobody asked, or the fleet never got ready.
+        let _ = fs::remove_file(folder.path(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_who_asks_is_obeyed_until_it_is_forgotten_and_nonsense_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(wanted(&folder), None);
+        for number in [3, 0] {
+            ask(dir.path(), number).unwrap();
+            assert_eq!(wanted(&folder), Some(number));
+        }
+        for nonsense in ["", "-1", "65", "many"] {
+            fs::write(dir.path().join(WANTED), nonsense).unwrap();
+            assert_eq!(wanted(&folder), None, "{nonsense}");
+        }
+        let told = Workers { wanted: 2, ready: 2, ..Workers::default() };
+        tell(&folder, &told).unwrap();
+        assert!(workers(dir.path()).unwrap() == told && told.are(2) && !told.are(3));
+        assert!(!Workers { stopping: 1, ..told }.are(2));
+        forget(&folder);
+        workers(dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn only_a_fleet_that_runs_can_be_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        require_fleet(dir.path()).unwrap_err();
+        let folder = Folder::open(dir.path()).unwrap();
+        require_fleet(dir.path()).unwrap_err();
+        folder.write_private(ENDPOINTS, "{}").unwrap();
+        require_fleet(dir.path()).unwrap();
+        drop(folder);
+        // A process that another test is just starting holds a copy of the lock until it runs.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while require_fleet(dir.path()).is_ok() {
+            assert!(std::time::Instant::now() < deadline, "it is gone and its endpoints are still there");
+            std::thread::yield_now();
+        }
+    }
+}

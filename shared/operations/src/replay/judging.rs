@@ -1,0 +1,97 @@
+//! How the orders of some dead letters stand, read at once, and what to do about each.
+
+use std::collections::HashMap;
+
+use orderfleet_domain::{OrderId, saga::Record};
+use orderfleet_storage::{CorrectedLetter, Letter, Store, StoreError};
+
+use crate::replay::{Course, Nothing, Planned, course};
+
+/// Orders as they stand now.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// None for one that this build cannot read.
+    records: HashMap<OrderId, Option<Record>>,
+    /// Oldest first.
+    corrected: Vec<CorrectedLetter>,
+}
+
+impl Orders {
+    /// Those of these dead letters, some hundred at most.
+    pub(super) async fn of(store: &Store, letters: &[Letter]) -> Result<Self, StoreError> {
+        let ids: Vec<_> = letters.iter().filter_map(|letter| letter.order_id.clone()).collect();
+        let (records, corrected) = tokio::try_join!(store.records(&ids), store.corrected_letters(&ids))?;
+        Ok(Self { records, corrected })
+    }
+
+    /// What to do about one of the dead letters.
+    pub(super) async fn judge(&self, store: &Store, letter: Letter) -> Result<Planned, StoreError> {
+        let found = letter.order_id.as_ref().and_then(|order_id| self.records.get(order_id));
+        if let Some(None) = found {
+            // One such order must not be in the way of all others.
+            return Ok(Planned { letter, course: Course::Nothing(Nothing::NewerOrder) });
+        }
+        let record = found.and_then(Option::as_ref);
+        let content = match record {
+            Some(_) => None,
+            None => store.letter(&letter.id).await?.map(|(_, content)| content),
+        };
+        let course = match (course(&letter, content.as_ref(), record), record) {
+            (Course::Run { generation, .. }, Some(record)) => {
+                Course::Run { generation, correction: self.correction(&letter, record) }
+            }
+            (course, _) => course,
+        };
+        Ok(Planned { letter, course })
+    }
+
+    /// The dead letter whose correction the next run is to work on: this one, or else the newest of the order's last run. One
+    /// that was replayed counts while that run has not begun: its message may be overtaken.
+    fn correction(&self, letter: &Letter, record: &Record) -> Option<String> {
+        let is_for_next = |known: &&CorrectedLetter| {
+            let is_of_run = known.generation.map_or(known.is_open, |run| run == record.generation);
+            letter.order_id.as_ref() == Some(&known.order_id) && is_of_run
+        };
+        let mut known = self.corrected.iter().filter(is_for_next);
+        let own = known.clone().find(|known| known.id == letter.id);
+        own.or_else(|| known.next_back()).map(|known| known.id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orderfleet_domain::saga::CauseClass;
+
+    use super::*;
+    use crate::replay::fixtures::{letter, order_id, undone};
+
+    fn corrected(id: &str, generation: Option<u32>, is_open: bool) -> CorrectedLetter {
+        CorrectedLetter { id: id.into(), order_id: order_id(), generation, is_open }
+    }
+
+    #[test]
+    fn a_run_works_on_the_correction_whichever_dead_letter_of_the_order_it_is_kept_with() {
+        let record = Record { generation: 2, ..undone(CauseClass::AttemptsExhausted, None) };
+        let own = letter("fulfilment");
+        let cases = [
+            (vec![], None),
+            (vec![corrected("other", Some(2), true)], Some("other")),
+            (vec![corrected("replayed", Some(2), false)], Some("replayed")),
+            (vec![corrected("of an earlier run", Some(1), true)], None),
+            (vec![corrected("of no run", None, true)], Some("of no run")),
+            (vec![corrected("of no run, replayed", None, false)], None),
+            (vec![corrected("older", Some(2), true), corrected("newer", Some(2), true)], Some("newer")),
+            (
+                vec![corrected(&own.id, Some(2), true), corrected("newer", Some(2), true)],
+                Some(own.id.as_str()),
+            ),
+        ];
+        for (corrected, expected) in cases {
+            let orders = Orders { corrected, ..Orders::default() };
+            assert_eq!(orders.correction(&own, &record).as_deref(), expected, "{orders:?}");
+        }
+        let stranger = Letter { order_id: None, ..own };
+        let orders = Orders { corrected: vec![corrected("other", Some(2), true)], ..Orders::default() };
+        assert_eq!(orders.correction(&stranger, &record), None);
+    }
+}

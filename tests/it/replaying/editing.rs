@@ -1,0 +1,131 @@
+//! Orders that a person corrects before their next run.
+
+use mongodb::bson::{Document, doc};
+use orderfleet_tests::Fleet;
+use serde_json::{Value, json};
+
+use super::{ACT, CHOSEN, COUNTRY, fleet_with_letters, letters, order_to};
+use crate::operator::{JO, Ran, command, read};
+
+const TO: &str = "GB";
+const NONE: i32 = 4;
+
+/// `dlq edit` by somebody whose editor is this.
+async fn edit(fleet: &Fleet, letter: &str, editor: &str) -> Ran {
+    let arguments = ["dlq", "edit", letter, "--yes", "--reason", "wrong country", "--output", "json"];
+    let mut command = command(fleet, JO, &arguments);
+    command.env_remove("VISUAL").env("EDITOR", editor).output().await.unwrap().into()
+}
+
+/// An editor that puts one text in the place of another.
+fn editor(from: &str, to: &str) -> String {
+    format!("sed -i 's/{from}/{to}/'")
+}
+
+async fn document(fleet: &Fleet, id: &str) -> Document {
+    let orders = fleet.mongodb().await.collection("orders");
+    orders.find_one(doc! { "_id": id }).await.unwrap().unwrap()
+}
+
+fn country<'a>(document: &'a Document, field: &str) -> &'a str {
+    let order = document.get_document(field).unwrap();
+    order.get_document("ship_to").unwrap().get_str("country").unwrap()
+}
+
+#[tokio::test]
+async fn the_next_run_works_on_the_corrected_order_and_what_was_posted_is_kept() {
+    let (mut case, ids) = fleet_with_letters(1).await;
+    let (fleet, id) = (&case.fleet, &ids[0]);
+    let before = document(fleet, id).await;
+    let letter = fleet.dead_letters().await.into_keys().next().unwrap();
+    let edited = edit(fleet, &letter, &editor(COUNTRY, TO)).await;
+    assert_eq!(edited.code, Some(0), "{}", edited.stderr);
+    assert_eq!(edited.json(), json!({ "letter": letter, "kept": true }));
+    for line in [format!(r#"-     "country": "{COUNTRY}""#), format!(r#"+     "country": "{TO}""#)] {
+        assert!(edited.stderr.contains(&line), "{}", edited.stderr);
+    }
+    assert_eq!(document(fleet, id).await, before, "only the letter has it, until the next run");
+    assert_eq!(read(fleet, &["dlq", "show", &letter]).await["is_corrected"], true);
+
+    // Fulfilment still answers every order to the posted country with an error.
+    assert_eq!(read(fleet, &[&CHOSEN[..], &ACT].concat()).await["done"], 1);
+    let after = document(fleet, id).await;
+    assert_eq!((&after.get("order"), &after.get("fp")), (&before.get("order"), &before.get("fp")));
+    assert_eq!(country(after.get_document("corrected").unwrap(), "order"), TO);
+    let shipments = fleet.sandbox.get("/fulfilment/shipments").await;
+    let open: Vec<_> =
+        shipments.as_array().unwrap().iter().filter(|shipment| shipment["status"] == "open").collect();
+    assert_eq!((open.len(), &open[0]["country"]), (1, &json!(TO)), "{shipments:#}");
+
+    let repeated = fleet.client.post("k0", &order_to(COUNTRY, 0)).await;
+    assert_eq!(repeated.status, 202, "{}", repeated.text);
+    let answer: Value = repeated.json();
+    assert_eq!(
+        (&answer["order_id"], &answer["fingerprint"]),
+        (&json!(id), &json!(before.get_str("fp").unwrap()))
+    );
+    assert_eq!(fleet.client.post("k0", &order_to(TO, 0)).await.status, 422, "it is another body");
+    case.asked_to_run(&ids, 2);
+    case.assert_kept(1).await;
+}
+
+/// Another dead letter of the same order's run.
+async fn another(fleet: &Fleet, letter: &str) -> String {
+    let letters = letters(fleet).await;
+    let mut other = letters.find_one(doc! { "_id": letter }).await.unwrap().unwrap();
+    let id = format!("{}.other", other.get_str("order_id").unwrap());
+    other.insert("_id", &id);
+    letters.insert_one(other).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_correction_is_for_the_next_run_whichever_dead_letter_of_the_order_begins_it() {
+    let (mut case, ids) = fleet_with_letters(1).await;
+    let fleet = &case.fleet;
+    let letter = fleet.dead_letters().await.into_keys().next().unwrap();
+    let other = another(fleet, &letter).await;
+    let edited = edit(fleet, &letter, &editor(COUNTRY, TO)).await;
+    assert_eq!(edited.code, Some(0), "{}", edited.stderr);
+
+    let filter = format!("id={other}");
+    let replay = ["dlq", "replay", "--where", &filter];
+    let planned = read(fleet, &replay).await;
+    assert_eq!(planned["groups"][0]["what"], "starts run 2, from the first step, on the corrected order");
+    // Fulfilment still answers every order to the posted country with an error.
+    assert_eq!(read(fleet, &[&replay[..], &ACT].concat()).await["done"], 1);
+    assert_eq!(country(document(fleet, &ids[0]).await.get_document("corrected").unwrap(), "order"), TO);
+    let left = read(fleet, &CHOSEN).await;
+    assert_eq!((&left["count"], &left["groups"][0]["course"]), (&json!(1), &json!("settled")), "{left:#}");
+    // No worker has made it, and the books would not balance with it.
+    letters(fleet).await.delete_one(doc! { "_id": &other }).await.unwrap();
+    case.asked_to_run(&ids, 2);
+    case.assert_kept(1).await;
+}
+
+#[tokio::test]
+async fn an_edit_that_breaks_a_rule_or_is_given_up_changes_nothing() {
+    let (mut case, _) = fleet_with_letters(1).await;
+    let fleet = &case.fleet;
+    let before = fleet.dead_letters().await;
+    let letter = before.keys().next().unwrap();
+    for (editor, told) in [
+        (editor(r#""quantity": [0-9]*"#, r#""quantity": 0"#), "quantity"),
+        (editor(r#""retail""#, r#""by post""#), "breaks a rule"),
+        ("false".to_owned(), "the editor"),
+    ] {
+        let refused = edit(fleet, letter, &editor).await;
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{editor}: {}", refused.stderr);
+        assert!(refused.stderr.contains(told), "{editor}: {}", refused.stderr);
+    }
+    let same = edit(fleet, letter, "true").await;
+    assert_eq!((same.code, &same.json()["kept"]), (Some(0), &json!(false)), "{}", same.stderr);
+    assert_eq!(fleet.dead_letters().await, before);
+    let log = read(fleet, &["log", "list"]).await;
+    let ends = log.as_array().unwrap().iter().filter(|entry| entry["phase"] == "end");
+    let ends: Vec<_> = ends.map(|entry| (&entry["what"], &entry["result"])).collect();
+    assert_eq!(ends, [(&json!("dlq.edit"), &json!("nothing was changed")); 4], "each was shown the order");
+    let absent = edit(fleet, "absent", "true").await;
+    assert_eq!(absent.code, Some(NONE), "{}", absent.stderr);
+    case.assert_kept(0).await;
+}
