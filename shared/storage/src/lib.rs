@@ -26,5 +26,5 @@ pub use failure::{BadDocument, Failure};
 pub use settings::DatabaseSettings;
 pub use store::Store;
 pub use sweep::Overdue;
-pub use unread::Unread;
+pub use unread::{Readings, Unread};
 pub use view::OrderView;
