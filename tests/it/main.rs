@@ -6,6 +6,7 @@ mod broker;
 mod cancelling;
 mod case;
 mod checker;
+mod clocks;
 mod compensation;
 mod completion;
 mod crash_points;

@@ -12,6 +12,8 @@ use crate::poison::{command, noise};
 
 const POISON: &str = "orders.dead.poison";
 const HELD: &str = "orders.dead.held";
+/// 128 + SIGKILL.
+const KILLED: i32 = 137;
 
 fn plan() -> Plan {
     Plan { roles: Plan::ALL_ROLES, steps: "attempts_max = 1\nquick_retries = 0", ..Plan::default() }
@@ -102,15 +104,10 @@ async fn a_worker_that_is_killed_while_it_parks_loses_none_and_doubles_none() {
     for body in &bodies {
         broker.publish(POISON, body).await;
     }
-    fleet.start_worker().await;
-    until("a part is parked", async || {
-        let parked = fleet.dead_letters().await.len();
-        if parked > 0 { Ok(()) } else { Err(parked) }
-    })
-    .await;
-    fleet.workers[0].kill().await;
+    let mut crashing = fleet.start_crashing_worker("crashing", "park.store.after", 100);
+    assert_eq!(crashing.ended("is killed").await, Some(KILLED), "{}", crashing.log());
     let parked = fleet.dead_letters().await.len();
-    assert!(parked < LETTERS, "the kill came in time");
+    assert!((1..LETTERS).contains(&parked), "{parked}");
 
     fleet.start_worker().await;
     until_equal("dead letters", LETTERS, async || fleet.dead_letters().await.len()).await;
@@ -255,7 +252,10 @@ async fn a_dead_letter_is_read_however_many_workers_shut_down_in_order_while_the
         })
         .await;
         fleet.stop_workers().await;
-        assert_eq!((broker.depth(POISON).await, fleet.dead_letters().await.len()), (1, 0), "worker {worker}");
+        broker.until_depth(POISON, 1).await;
+        assert_eq!(fleet.dead_letters().await.len(), 0, "worker {worker}");
+        let readings = fleet.mongodb().await.collection::<Document>("dead_letter_readings");
+        assert_eq!(readings.count_documents(doc! {}).await.unwrap(), 0, "worker {worker}");
         fleet.start_worker().await;
     }
     refuse_what_is_read(&fleet, "off").await;

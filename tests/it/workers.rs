@@ -4,10 +4,11 @@ use futures_util::future::join_all;
 use orderfleet_tests::{Fleet, Plan, order, until_equal};
 use serde_json::json;
 
-/// Starts two workers, each with orders in hand that wait for a service that hangs. It answers again from now on; the
-/// calls under way end by their timeout, of unknown outcome.
+/// Starts two workers, each with orders in hand that wait for a service that hangs until it is healed. The calls that are under
+/// way then end, of unknown outcome.
 async fn two_busy_workers() -> (Fleet, Vec<String>) {
-    let plan = Plan { workers: 2, steps: "timeout_ms = 1_000\nquick_retries = 10", ..Plan::default() };
+    let steps = "timeout_ms = 1_000\nquick_retries = 10\nbreaker_failures = 1_000";
+    let plan = Plan { workers: 2, steps, ..Plan::default() };
     let fleet = Fleet::start_as(plan).await;
     fleet.sandbox.fault(json!({ "service": "*", "hang": true })).await;
     let keys: Vec<_> = (0..60).map(|n| format!("k{n}")).collect();
@@ -17,7 +18,6 @@ async fn two_busy_workers() -> (Fleet, Vec<String>) {
         fleet.in_hand(0).await > 10 && fleet.in_hand(1).await > 10
     })
     .await;
-    fleet.sandbox.heal().await;
     (fleet, ids)
 }
 
@@ -26,6 +26,7 @@ async fn orders_in_the_hands_of_a_crashed_worker_are_done_by_another() {
     let (mut fleet, ids) = two_busy_workers().await;
     fleet.workers[0].kill().await;
     assert!(fleet.stored("DONE").await < ids.len() as u64, "the crash came in time");
+    fleet.sandbox.heal().await;
     fleet.client.until_done(&ids).await;
     fleet.settle(&[]).await;
     fleet.sandbox.assert_done(&ids).await;
@@ -34,6 +35,7 @@ async fn orders_in_the_hands_of_a_crashed_worker_are_done_by_another() {
 #[tokio::test]
 async fn a_worker_told_to_end_under_load_drains_and_leaves_nothing_undone() {
     let (mut fleet, ids) = two_busy_workers().await;
+    fleet.sandbox.heal().await;
     assert_eq!(fleet.workers[0].terminate().await, Some(0));
     fleet.client.until_done(&ids).await;
     fleet.settle(&[]).await;

@@ -12,6 +12,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use orderfleet_messaging::Topology;
+use tokio::time::{Duration, Instant};
 
 use crate::{SERVICES, until, until_equal};
 
@@ -76,8 +77,19 @@ impl Broker {
     async fn look(&self, queue: &str) -> Queue {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         let name = format!("{}{queue}", self.prefix);
-        let declared = self.channel.queue_declare(name.as_str().into(), options, FieldTable::default());
-        declared.await.unwrap()
+        until(&format!("an answer for {queue}"), async || {
+            let asked = Instant::now();
+            let declared = self.channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+            let found = declared.await.unwrap();
+            // A quorum queue that has not answered the broker within 250 ms is told as empty and unconsumed.
+            let is_told = found.message_count() + found.consumer_count() > 0;
+            if is_told || asked.elapsed() < Duration::from_millis(200) {
+                Ok(found)
+            } else {
+                Err("a slow zero")
+            }
+        })
+        .await
     }
 
     /// Ready messages in every queue of the fleet that is not empty.

@@ -94,9 +94,13 @@ impl Client {
     /// Posts an order that must be accepted, and returns its id.
     ///
     /// # Panics
-    /// When the answer is not a 202.
+    /// When the answer is not a 202, once it is no 503 that asks to repeat.
     pub async fn accept(&self, key: &str, order: &Value) -> String {
-        let answer = self.post(key, order).await;
+        let answer = until(&format!("an answer for {key}"), async || {
+            let answer = self.post(key, order).await;
+            if answer.status == 503 { Err(answer.text) } else { Ok(answer) }
+        })
+        .await;
         assert_eq!(answer.status, 202, "{}", answer.text);
         answer.json()["order_id"].as_str().unwrap().to_owned()
     }

@@ -26,6 +26,7 @@ use crate::{
     hold::Crashed,
     panics::{PARKING_PANICKED, answered},
 };
+use care::Wait;
 use letter::Arrival;
 
 /// Unacked dead letters per queue: few, and yet enough that those that wait for a lease leave room for others.
@@ -41,7 +42,7 @@ pub(crate) struct Parker {
     store: Store,
     policy: Policy,
     draining: CancellationToken,
-    /// Dead letters that were delivered before are read in turn, so that one that ends the process is not counted against
+    /// Dead letters that may have ended a worker are read in turn, so that one that ends the process is not counted against
     /// others.
     turn: Mutex<()>,
 }
@@ -62,15 +63,15 @@ enum Why {
     NewerBuild,
     /// The database refuses the change: too large, or against its rules.
     Refused,
-    /// Workers were gone while they read it, perhaps through no fault of its own: it waits so long.
-    WorkersEnded(Tier),
+    /// Workers were gone while they read it, perhaps through no fault of its own.
+    WorkersEnded(Wait),
 }
 
 impl Why {
     fn tier(self) -> Tier {
         match self {
             Self::NewerBuild | Self::Refused => LATER,
-            Self::WorkersEnded(tier) => tier,
+            Self::WorkersEnded(wait) => wait.tier,
         }
     }
 }
@@ -83,8 +84,8 @@ enum Read {
     Unread,
     /// A newer build wrote it. It is not stored: its id is for whoever can read it to say.
     Newer,
-    /// It is not read for so long, nor stored.
-    NotNow(Tier),
+    /// It is neither read nor stored yet.
+    NotNow(Wait),
 }
 
 /// The process shuts down and the dead letter would have to wait.
@@ -99,6 +100,13 @@ impl Parker {
     /// Parks one dead letter and acks it. Trouble with the database never gives it back: the step in question is repeated.
     /// A process that shuts down finishes the step in hand; what would have to wait it gives back, for others to park.
     pub(crate) async fn handle(&self, delivery: Delivery<DeadLetterQueue>, publisher: &Publisher) {
+        let in_flight = metrics::gauge!("orderfleet_deliveries_in_flight");
+        in_flight.increment(1);
+        self.park_and_ack(delivery, publisher).await;
+        in_flight.decrement(1);
+    }
+
+    async fn park_and_ack(&self, delivery: Delivery<DeadLetterQueue>, publisher: &Publisher) {
         let arrival = Arrival::from(&delivery);
         let parking = async {
             match self.park(&arrival).await? {
@@ -128,9 +136,9 @@ impl Parker {
         let lane = format!("dead.{}", queue_label(arrival.queue));
         metrics::counter!("orderfleet_panics_total", "lane" => lane).increment(1);
         tracing::error!(panic.place = place, dead_letter.id = letter.id, "parking a dead letter panicked");
-        self.until_stored(letter, || self.store.park_unread(&unread, now())).await?;
-        count(letter, "unread");
-        Ok(())
+        self.leave_unread(&unread).await?;
+        // No worker has ended over it.
+        self.until_stored(letter, || self.store.end_readings(&unread)).await
     }
 
     /// Puts a copy of the dead letter, with everything that newer builds know of it, into a wait from which it comes back
@@ -150,9 +158,10 @@ impl Parker {
             ?why,
             "a dead letter waits"
         );
+        let headers = delivery.all_headers.clone();
         let outgoing = Outgoing {
             destination: Destination::WaitDead(why.tier(), delivery.lane.clone()),
-            headers: delivery.all_headers.clone(),
+            headers: if matches!(why, Why::WorkersEnded(_)) { headers.suspected() } else { headers },
             body: delivery.body.clone(),
         };
         let mut delays = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
@@ -160,11 +169,14 @@ impl Parker {
             tracing::warn!(%error, "publishing again");
             self.pause(delays.next_delay()).await?;
         }
-        Ok(())
+        match why {
+            Why::WorkersEnded(wait) => self.note_wait(&Arrival::from(delivery), wait).await,
+            Why::NewerBuild | Why::Refused => Ok(()),
+        }
     }
 
     async fn park(&self, arrival: &Arrival<'_>) -> Result<Parked, ShuttingDown> {
-        let read = match arrival.redelivered {
+        let read = match arrival.is_suspect {
             false => self.store_read(arrival.read()).await?,
             true => self.read_with_care(arrival).await?,
         };
@@ -174,7 +186,7 @@ impl Parker {
             }
             Read::Stored(..) | Read::Unread => Ok(Parked::Done),
             Read::Newer => Ok(Parked::Later(Why::NewerBuild)),
-            Read::NotNow(tier) => Ok(Parked::Later(Why::WorkersEnded(tier))),
+            Read::NotNow(wait) => Ok(Parked::Later(Why::WorkersEnded(wait))),
         }
     }
 

@@ -15,7 +15,7 @@ use orderfleet_runtime::crash;
 use orderfleet_storage::{Overdue, Store, WorkedQueue};
 use tokio_util::sync::CancellationToken;
 
-use crate::{driver::now, pauses::Pauses};
+use crate::pauses::Pauses;
 
 /// Orders brought back by one sweep.
 const SWEEP_MAX: u32 = 500;
@@ -62,7 +62,8 @@ impl Sweeper {
         {
             return Ok(0);
         }
-        let now = now();
+        // By no worker's clock: one that is fast would put orders aside for longer than anybody else waits.
+        let now = self.store.time().await?;
         let overdue = self.store.overdue(now, SWEEP_MAX).await?;
         let found = u32::try_from(overdue.len())?;
         let bringing_back = stream::iter(overdue).map(|overdue| self.bring_back(overdue, now));

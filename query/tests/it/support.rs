@@ -49,7 +49,7 @@ impl Service {
         let log = folder.path().join("log");
         let mut child = spawn(&database, &keys_file, &log);
         let [listen, admin_listen] = until_it_listens(&mut child, &log).await;
-        let http = Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+        let http = Client::builder().tls_certs_only([]).no_proxy().pool_max_idle_per_host(0).build().unwrap();
         Self {
             database,
             key,

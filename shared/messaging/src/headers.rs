@@ -13,12 +13,22 @@ use orderfleet_domain::{AccountId, OrderId, saga::Millis};
 
 const PERSISTENT: u8 = 2;
 /// Headers that are ours to set or to hand on.
-const ALLOWED: [&str; 8] =
-    ["traceparent", "tracestate", "reason", "dead_letter_id", BUILD, ORDER_ID, ACCOUNT, FIRST_SEEN];
+const ALLOWED: [&str; 9] = [
+    "traceparent",
+    "tracestate",
+    "reason",
+    "dead_letter_id",
+    BUILD,
+    ORDER_ID,
+    ACCOUNT,
+    FIRST_SEEN,
+    SUSPECTED,
+];
 const BUILD: &str = "build";
 const ORDER_ID: &str = "order_id";
 const ACCOUNT: &str = "account";
 const FIRST_SEEN: &str = "first_seen";
+const SUSPECTED: &str = "suspected";
 const CLOUD_EVENTS: &str = "cloudEvents:";
 /// Longer texts are not handed on: nothing of ours is, and what grows on its way could one day fit no frame.
 const VALUE_BYTES_MAX: usize = 1_024;
@@ -99,6 +109,18 @@ impl Headers {
     #[must_use]
     pub fn build(self, name: &str) -> Self {
         self.entry(BUILD, Some(name))
+    }
+
+    /// Marks a copy of a dead letter over which workers were gone: to be read with the care of one that is delivered again.
+    #[must_use]
+    pub fn suspected(self) -> Self {
+        self.entry(SUSPECTED, Some("true"))
+    }
+
+    /// Whether it is marked as [`Headers::suspected`].
+    #[must_use]
+    pub fn is_suspected(&self) -> bool {
+        self.get(SUSPECTED).is_some()
     }
 
     /// A CloudEvents attribute, in the AMQP binding's spelling (CloudEvents AMQP Protocol Binding 1.0.2, 3.1).

@@ -56,7 +56,7 @@ async fn pass_on(mut client: TcpStream, port: u16, mut open: watch::Receiver<boo
 async fn a_set_is_whole_and_has_another_primary_after_a_step_down_and_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let mut set = MongoSet::start(dir.path(), MongoSetOptions::default()).await.unwrap();
-    let first = set.primary().await.expect("a set is returned with a primary");
+    let first = set.until_primary_after(-1).await.unwrap();
     let uri = set.uri();
     assert_eq!(uri.matches("127.0.0.1:").count(), 3, "{uri}");
 
@@ -85,7 +85,7 @@ async fn a_set_is_whole_and_has_another_primary_after_a_step_down_and_after_a_ki
 async fn a_stopped_primary_is_replaced_and_rejoins_once_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut set = MongoSet::start(dir.path(), MongoSetOptions::default()).await.unwrap();
-    let first = set.primary().await.unwrap();
+    let first = set.until_primary_after(-1).await.unwrap();
     let stopped = set.signal(first.member, Signal::Stop).await.unwrap();
     assert_eq!(stopped.state, MemberState::Silent);
     let second = set.until_primary_after(first.term).await.unwrap();
@@ -110,7 +110,7 @@ async fn members_and_drivers_reach_each_other_only_through_the_advertised_addres
         assert!(set.uri().contains(&address.to_string()), "{}", set.uri());
     }
 
-    let cut_off = set.primary().await.unwrap();
+    let cut_off = set.until_primary_after(-1).await.unwrap();
     proxies[cut_off.member].gate.send_replace(false);
     let successor = set.until_primary_after(cut_off.term).await.unwrap();
     assert_ne!(successor.member, cut_off.member, "the others cannot reach it");
@@ -126,7 +126,7 @@ async fn members_and_drivers_reach_each_other_only_through_the_advertised_addres
 async fn a_later_start_finds_the_set_and_its_addresses_can_be_changed() {
     let dir = tempfile::tempdir().unwrap();
     let mut set = MongoSet::start(dir.path(), MongoSetOptions::default()).await.unwrap();
-    let (ports, term) = (set.ports(), set.primary().await.unwrap().term);
+    let (ports, term) = (set.ports(), set.until_primary_after(-1).await.unwrap().term);
     set.stop().await.unwrap();
     drop(set);
 
@@ -135,5 +135,5 @@ async fn a_later_start_finds_the_set_and_its_addresses_can_be_changed() {
     let proxies =
         [Proxy::before(ports[0]).await, Proxy::before(ports[1]).await, Proxy::before(ports[2]).await];
     set.initiate(proxies.each_ref().map(|proxy| proxy.address)).await.unwrap();
-    assert!(set.primary().await.unwrap().term > term, "it is the same set, later");
+    assert!(set.until_primary_after(-1).await.unwrap().term > term, "it is the same set, later");
 }

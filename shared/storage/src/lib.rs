@@ -46,6 +46,6 @@ pub use replay::{ItemState, Replay, ReplayItem, ReplayState};
 pub use settings::DatabaseSettings;
 pub use store::Store;
 pub use sweep::Overdue;
-pub use unread::Unread;
+pub use unread::{Readings, Unread};
 pub use view::OrderView;
 pub use worker_status::{CircuitState, QueueLoad, WORKERS_MAX, WorkerStatus};

@@ -7,6 +7,8 @@ use mongodb::{
     bson::{RawDocumentBuf, doc},
 };
 
+use orderfleet_domain::saga::Millis;
+
 use crate::StoreError;
 
 /// Name of the collection of orders.
@@ -48,6 +50,20 @@ impl Store {
     /// There is no primary, or it did not answer in time.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.call("ping", self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+    }
+
+    /// The time by the clock of the primary, or of the router: one for all workers, whatever their own say. The server tells it in
+    /// its answer to `hello` (MongoDB manual, "hello", `localTime`).
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn time(&self) -> Result<Millis, StoreError> {
+        let asking = async {
+            let hello = self.database.run_command(doc! { "hello": 1 }).await?;
+            let time = hello.get_datetime("localTime").map_err(mongodb::error::Error::custom)?;
+            Ok(time.timestamp_millis())
+        };
+        self.call("question for the time", asking).await
     }
 
     /// Performs a call, for at most the time that the settings allow.

@@ -10,7 +10,7 @@ use mongodb::{
 };
 use orderfleet_domain::{
     AccountId, OrderId,
-    saga::{Millis, Nonce},
+    saga::{Millis, Nonce, body_id},
 };
 
 use crate::{
@@ -20,9 +20,9 @@ use crate::{
     schema::text,
 };
 
-/// How long a reading is remembered of which nobody said how it ended. What a worker wrote late, behind the end, goes the same
-/// way.
-const READINGS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long readings are remembered after the last of them, of which nobody said how it ended. What a worker wrote late, behind
+/// the end, goes the same way.
+const READINGS_KEPT: Duration = Duration::from_hours(1);
 
 /// A dead letter as far as it is known without looking into its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,17 @@ pub struct Unread {
     pub account: Option<AccountId>,
 }
 
+/// What is known of the readings of a dead letter that were begun and neither ended nor taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readings {
+    /// How many.
+    pub count: usize,
+    /// How often the letter has waited because of them.
+    pub waits: usize,
+}
+
 impl Store {
-    /// Counts a reading before the body is looked at, majority-committed, and says how many were begun and neither ended nor
+    /// Counts a reading before the body is looked at, majority-committed, and says which were begun and neither ended nor
     /// taken back, this one included. Each counts once under its name, however often this is called: repeat it with the same
     /// name where the answer was lost. A crash leaves the count, which is its use. Every redelivery adds one name, until
     /// whoever reads the letter stops at a number of them.
@@ -51,10 +60,10 @@ impl Store {
         unread: &Unread,
         reading: Nonce,
         now: Millis,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Readings, StoreError> {
         let begun = doc! {
             "$addToSet": { "readings": binary(reading) },
-            "$max": { "at": DateTime::from_millis(now) },
+            "$max": { "last": DateTime::from_millis(now) },
         };
         let upsert = self
             .readings
@@ -62,7 +71,7 @@ impl Store {
             .upsert(true)
             .return_document(ReturnDocument::After);
         let stored = self.call("begin a reading", upsert).await?;
-        Ok(stored.as_ref().map_or(1, readings))
+        Ok(stored.as_ref().map_or(Readings { count: 1, waits: 0 }, readings))
     }
 
     /// Takes a reading back that [`Store::begin_reading`] counted, or may have counted, and that its worker did not end over.
@@ -76,6 +85,17 @@ impl Store {
         let mut nobody_reads = reading_filter(unread);
         nobody_reads.insert("readings", doc! { "$size": 0 });
         self.call("end readings", self.readings.delete_one(nobody_reads)).await.map(drop)
+    }
+
+    /// Remembers beside the readings of a letter that it waits for the n-th time because of them. A second call does nothing, nor
+    /// does one for a letter whose readings have ended.
+    ///
+    /// # Errors
+    /// The database did not answer in time; it may be remembered all the same.
+    pub async fn note_wait(&self, unread: &Unread, waits: usize) -> Result<(), StoreError> {
+        let waits = i64::try_from(waits).unwrap_or(i64::MAX);
+        let noted = doc! { "$max": { "waits": waits } };
+        self.call("note a wait", self.readings.update_one(reading_filter(unread), noted)).await.map(drop)
     }
 
     /// Forgets the readings of a letter: its body has been read. A second call does nothing.
@@ -115,11 +135,12 @@ pub(crate) fn validator() -> (Document, i32) {
 
 pub(crate) fn indexes() -> [IndexModel; 1] {
     let expires = IndexOptions::builder().expire_after(READINGS_KEPT).build();
-    [IndexModel::builder().keys(doc! { "at": 1 }).options(expires).build()]
+    [IndexModel::builder().keys(doc! { "last": 1 }).options(expires).build()]
 }
 
+/// With the body in it: all messages about one hold share an id, and one must not be suspected of what another does.
 fn reading_filter(unread: &Unread) -> Document {
-    doc! { "_id": prefixed(unread, &unread.letter.id) }
+    doc! { "_id": prefixed(unread, &format!("{}.{}", unread.letter.id, body_id(&unread.letter.body))) }
 }
 
 /// The order's id comes first, as in the id of every dead letter of an order: they are one range.
@@ -138,6 +159,9 @@ fn unread_arrival(unread: &Unread, now: Millis) -> Document {
     update
 }
 
-fn readings(stored: &RawDocumentBuf) -> usize {
-    stored.get_array("readings").map_or(1, |readings| readings.into_iter().count())
+fn readings(stored: &RawDocumentBuf) -> Readings {
+    Readings {
+        count: stored.get_array("readings").map_or(1, |readings| readings.into_iter().count()),
+        waits: stored.get_i64("waits").ok().and_then(|waits| waits.try_into().ok()).unwrap_or(0),
+    }
 }

@@ -18,7 +18,7 @@ async fn queued_orders_and_an_alarm(broker: &RabbitMq, orders: usize) -> Case {
     let plan = Plan {
         workers: 0,
         amqp_url: Some(broker.amqp_url()),
-        steps: "quick_retries = 0\nbreaker_failures = 1_000",
+        steps: "quick_retries = 0\nbreaker_failures = 1_000\nconcurrency = 1_000",
         ..Plan::default()
     };
     let mut case = Case::start(plan).await;

@@ -42,7 +42,7 @@ async fn no_service_is_called_whose_intent_the_majority_does_not_have() {
     let plan = Plan {
         mongodb_uri: Some(set.uri()),
         database: "timeout_ms = 1_500\nwrite_concern_timeout_ms = 1_000",
-        steps: "timeout_ms = 10_000",
+        steps: "timeout_ms = 20_000",
         ..Plan::default()
     };
     let mut case = Case::start(plan).await;
@@ -50,7 +50,7 @@ async fn no_service_is_called_whose_intent_the_majority_does_not_have() {
     let before = set.primary().await.unwrap();
     case.fleet
         .sandbox
-        .fault(json!({ "service": "inventory", "latency_ms": 3_000, "times": IN_A_CALL }))
+        .fault(json!({ "service": "inventory", "latency_ms": 8_000, "times": IN_A_CALL }))
         .await;
     case.place_all("in-a-call", IN_A_CALL, |_| order()).await;
     until_equal("orders in their first call", true, async || case.fleet.sandbox.faults_have_fired().await)

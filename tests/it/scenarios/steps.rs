@@ -26,7 +26,7 @@ fn names(order: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn open_orders_end_with_the_steps_they_began_with() {
-    let mut fleet = Fleet::start_as(Plan { steps: "timeout_ms = 2_000", ..Plan::default() }).await;
+    let mut fleet = Fleet::start_as(Plan { steps: "timeout_ms = 30_000", ..Plan::default() }).await;
     fleet.sandbox.fault(json!({ "service": "fulfilment", "hang": true })).await;
     let mut open = Vec::new();
     for number in 0..OPEN {

@@ -23,17 +23,27 @@ pub(super) struct Arrival<'a> {
     pub(super) queue: &'a DeadLetterQueue,
     pub(super) headers: &'a Headers,
     pub(super) body: &'a [u8],
-    pub(super) redelivered: bool,
+    /// It was delivered before, or has waited because workers were gone over it.
+    pub(super) is_suspect: bool,
 }
 
 impl<'a> From<&'a Delivery<DeadLetterQueue>> for Arrival<'a> {
     fn from(delivery: &'a Delivery<DeadLetterQueue>) -> Self {
         let Delivery { lane, headers, body, redelivered, .. } = delivery;
-        Self { queue: lane, headers, body, redelivered: *redelivered }
+        Self::of(lane, headers, body, *redelivered)
     }
 }
 
-impl Arrival<'_> {
+impl<'a> Arrival<'a> {
+    pub(super) fn of(
+        queue: &'a DeadLetterQueue,
+        headers: &'a Headers,
+        body: &'a [u8],
+        redelivered: bool,
+    ) -> Self {
+        Self { queue, headers, body, is_suspect: redelivered || headers.is_suspected() }
+    }
+
     /// Reads the body: the letter, and the command in it, if it is one that this build knows.
     pub(super) fn read(&self) -> (DeadLetter, Result<Command, DecodeError>) {
         let command = Command::decode(self.body);
@@ -77,7 +87,7 @@ impl Arrival<'_> {
 
     fn letter(&self, id: String, kind: Option<&str>, reason: &str) -> DeadLetter {
         // What has waited as a dead letter waits anew once it is published again.
-        let own = ["dead_letter_id", "reason", "build", "first_seen"];
+        let own = ["dead_letter_id", "reason", "build", "first_seen", "suspected"];
         let carried = self.headers.texts().filter(|(name, _)| !own.contains(name));
         let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("unknown");
         DeadLetter {
@@ -136,7 +146,7 @@ mod tests {
     }
 
     fn arrival<'a>(headers: &'a Headers, body: &'a [u8]) -> Arrival<'a> {
-        Arrival { queue: &DeadLetterQueue::Poison, headers, body, redelivered: false }
+        Arrival { queue: &DeadLetterQueue::Poison, headers, body, is_suspect: false }
     }
 
     fn read(headers: &Headers, body: &[u8]) -> DeadLetter {

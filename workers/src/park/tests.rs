@@ -29,7 +29,12 @@ impl Fixture {
     async fn start() -> Self {
         let folder = TempFolder::new().unwrap();
         let server = Mongo::start(folder.path(), MongoOptions::default()).await.unwrap();
-        let settings = DatabaseSettings { uri: server.uri(), ..DatabaseSettings::default() };
+        let settings = DatabaseSettings {
+            uri: server.uri(),
+            timeout_ms: 60_000,
+            write_concern_timeout_ms: 50_000,
+            ..DatabaseSettings::default()
+        };
         let store = Store::connect(&settings, "test").await.unwrap();
         store.prepare().await.unwrap();
         let policy = Policy::new(StepSettings::defaults(), LEASE_MS).unwrap();
@@ -42,16 +47,27 @@ impl Fixture {
     }
 
     fn arrival<'a>(&'a self, body: &'a [u8]) -> Arrival<'a> {
-        Arrival { queue: &DeadLetterQueue::Poison, headers: &self.headers, body, redelivered: false }
+        Arrival { queue: &DeadLetterQueue::Poison, headers: &self.headers, body, is_suspect: false }
     }
 
     async fn park(&self, command: &Command) {
         assert_eq!(self.parker.park(&self.arrival(&command.encode())).await.unwrap(), Parked::Done);
     }
 
-    /// Counts one more reading of a letter.
+    /// A letter over which so many workers were gone, and that has waited so often.
+    async fn suspected(&self, unread: &Unread, gone: usize, waits: usize) {
+        for _ in 0..gone {
+            self.store().begin_reading(unread, fresh_nonce(), now()).await.unwrap();
+        }
+        self.store().note_wait(unread, waits).await.unwrap();
+    }
+
+    /// How many readings of a letter were begun and not ended.
     async fn readings(&self, unread: &Unread) -> usize {
-        self.store().begin_reading(unread, fresh_nonce(), now()).await.unwrap()
+        let one = fresh_nonce();
+        let readings = self.store().begin_reading(unread, one, now()).await.unwrap();
+        self.store().take_reading_back(unread, one).await.unwrap();
+        readings.count - 1
     }
 
     async fn stored(&self, order_id: &OrderId) -> Option<Record> {
@@ -203,7 +219,7 @@ async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
     let body = place.encode();
     let arrival = fixture.arrival(&body);
     fixture.parker.store_unread(&arrival, "a place".into()).await.unwrap();
-    assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "this one alone");
+    assert_eq!(fixture.readings(&arrival.unread("")).await, 0);
     assert_eq!(fixture.stored(&place.order_id).await, None);
     assert_eq!(fixture.store().find_parked(&place.order_id, &place.account).await.unwrap(), None);
 }
@@ -211,33 +227,74 @@ async fn a_dead_letter_whose_parking_panics_is_stored_unread() {
 #[tokio::test]
 async fn a_dead_letter_that_was_delivered_before_is_read_unless_workers_ended_over_it() {
     let fixture = Fixture::start().await;
-    for (ended, care) in [
-        (0, Care::Read),
-        (2, Care::Read),
-        (3, Care::Wait(Tier::S30)),
-        (5, Care::Read),
-        (6, Care::Wait(Tier::M2)),
-        (9, Care::LeaveUnread),
-        (12, Care::LeaveUnread),
+    let wait = |number, tier| Care::Wait(Wait { number, tier });
+    for (gone, waits, care) in [
+        (0, 0, Care::Read),
+        (2, 0, Care::Read),
+        (3, 0, wait(1, Tier::S30)),
+        (3, 1, Care::Read),
+        (6, 1, wait(2, Tier::M2)),
+        (9, 2, Care::LeaveUnread),
     ] {
-        let place = place(&format!("after {ended}").replace(' ', "-"));
+        let place = place(&format!("{gone}-gone-{waits}-waits"));
         let body = place.encode();
-        let arrival = Arrival { redelivered: true, ..fixture.arrival(&body) };
+        let arrival = Arrival { is_suspect: true, ..fixture.arrival(&body) };
         let unread = arrival.unread("");
-        for _ in 0..ended {
-            fixture.readings(&unread).await;
-        }
+        fixture.suspected(&unread, gone, waits).await;
         let parked = fixture.parker.park(&arrival).await.unwrap();
-        let wanted = match care {
-            Care::Wait(tier) => Parked::Later(Why::WorkersEnded(tier)),
-            Care::Read | Care::LeaveUnread => Parked::Done,
+        let (wanted, left) = match care {
+            Care::Read => (Parked::Done, 0),
+            Care::Wait(wait) => (Parked::Later(Why::WorkersEnded(wait)), gone),
+            Care::LeaveUnread => (Parked::Done, gone + 1),
         };
-        assert_eq!(parked, wanted, "after {ended}");
+        assert_eq!(parked, wanted, "{gone} gone, {waits} waits");
         let is_read = care == Care::Read;
-        assert_eq!(fixture.stored(&place.order_id).await.is_some(), is_read, "after {ended}");
-        let readings = fixture.readings(&unread).await;
-        assert_eq!(readings, if is_read { 1 } else { ended + 2 }, "what was read is forgotten");
+        assert_eq!(fixture.stored(&place.order_id).await.is_some(), is_read, "{gone} gone, {waits} waits");
+        assert_eq!(fixture.readings(&unread).await, left, "{gone} gone, {waits} waits: a wait is no reading");
     }
+}
+
+/// Parks a letter, and shuts down once so many readings of it are begun.
+async fn park_until_it_shuts_down(fixture: &Fixture, arrival: &Arrival<'_>, begun: usize) {
+    let unread = arrival.unread("");
+    let shutting_down = async {
+        while fixture.readings(&unread).await < begun {
+            tokio::task::yield_now().await;
+        }
+        fixture.parker.draining.cancel();
+    };
+    let parking = async { tokio::join!(fixture.parker.park(arrival), shutting_down).0 };
+    let parked = tokio::time::timeout(Duration::from_secs(60), parking).await.expect("an end in time");
+    assert!(parked.is_err(), "{parked:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_shuts_down_in_order_takes_back_the_reading_that_it_has_begun() {
+    let fixture = Fixture::start().await;
+    // The database never takes it.
+    let vast = vec![b'x'; 17 << 20];
+    let arrival = Arrival { is_suspect: true, ..fixture.arrival(&vast) };
+    let unread = arrival.unread("");
+    fixture.suspected(&unread, 9, 2).await;
+    park_until_it_shuts_down(&fixture, &arrival, 10).await;
+    assert_eq!(fixture.readings(&unread).await, 9);
+}
+
+#[tokio::test]
+async fn a_worker_that_shuts_down_waits_for_no_turn() {
+    let fixture = Fixture::start().await;
+    let arrival = Arrival { is_suspect: true, ..fixture.arrival(b"garbage") };
+    let _turn = fixture.parker.turn.lock().await;
+    park_until_it_shuts_down(&fixture, &arrival, 0).await;
+    assert_eq!(fixture.readings(&arrival.unread("")).await, 0);
+}
+
+#[test]
+fn what_has_waited_as_a_suspect_is_one_when_it_comes_back() {
+    let queue = DeadLetterQueue::Poison;
+    let is_suspect = |headers: &Headers| Arrival::of(&queue, headers, b"", false).is_suspect;
+    assert!(!is_suspect(&Headers::new("place")));
+    assert!(is_suspect(&Headers::new("place").suspected()));
 }
 
 #[tokio::test]
@@ -256,11 +313,10 @@ async fn what_a_newer_build_wrote_is_left_to_newer_builds_and_nothing_is_stored_
     let fixture = Fixture::start().await;
     let place = place("a");
     let newer = String::from_utf8(place.encode()).unwrap().replace(r#""v":1"#, r#""v":99"#);
-    for redelivered in [false, true] {
-        let arrival = Arrival { redelivered, ..fixture.arrival(newer.as_bytes()) };
+    for is_suspect in [false, true] {
+        let arrival = Arrival { is_suspect, ..fixture.arrival(newer.as_bytes()) };
         assert_eq!(fixture.parker.park(&arrival).await.unwrap(), Parked::Later(Why::NewerBuild));
-        assert_eq!(fixture.readings(&arrival.unread("")).await, 1, "what was begun is forgotten");
-        fixture.store().end_readings(&arrival.unread("")).await.unwrap();
+        assert_eq!(fixture.readings(&arrival.unread("")).await, 0, "what was begun is forgotten");
     }
     let letter = fixture.arrival(newer.as_bytes()).read().0;
     assert!(fixture.store().park(&letter, now()).await.unwrap(), "it was not stored before");
@@ -297,7 +353,7 @@ async fn a_cancel_of_another_account_leaves_the_order_alone() {
 async fn a_dead_letter_that_the_database_never_takes_keeps_no_other_from_its_turn() {
     let fixture = Fixture::start().await;
     let (vast, garbage) = (vec![b'x'; 17 << 20], b"garbage");
-    let redelivered = |body| Arrival { redelivered: true, ..fixture.arrival(body) };
+    let redelivered = |body| Arrival { is_suspect: true, ..fixture.arrival(body) };
     let (never, soon) = (redelivered(&vast), redelivered(garbage));
     tokio::select! {
         biased;

@@ -54,7 +54,10 @@ async fn publishers_and_consumers_survive_a_crash_of_the_broker_and_start_while_
     assert_eq!(text(&delivery), "after");
     delivery.ack().await;
     consumer.shut_down().await.unwrap();
-    assert_eq!(publisher.depth(&Lane::Replay).await.unwrap(), 1, "what was confirmed has survived");
+    eventually("what was confirmed before the crash", async || {
+        (publisher.depth(&Lane::Replay).await.ok() == Some(1)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -71,7 +74,7 @@ async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
     eventually("the alarm", async || {
         let begun = Instant::now();
         let result = publisher.publish(&to_lane(Lane::Replay, "may come late")).await;
-        assert!(begun.elapsed().as_secs() < 3, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
         match result {
             Ok(()) => None,
             Err(PublishError::NotSent(_) | PublishError::Unknown(_)) => publisher.is_blocked().then_some(()),

@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::support::{Fleet, Running, subscription, to_lane};
+use crate::support::{Fleet, Running, publish_in_time, subscription, to_lane};
 
 /// A handler that starts, waits to be told, and acks.
 #[derive(Clone, Default)]
@@ -75,7 +75,9 @@ async fn what_arrives_while_subscriptions_are_cancelled_goes_back_at_once() {
     let publishing: JoinSet<_> = (0..COUNT)
         .map(|number| {
             let publisher = publisher.clone();
-            async move { publisher.publish(&to_lane(Lane::Retry, &number.to_string())).await.unwrap() }
+            async move {
+                publish_in_time(&publisher, &to_lane(Lane::Retry, &number.to_string())).await.unwrap();
+            }
         })
         .collect();
     running.begin_shutdown();

@@ -22,7 +22,8 @@ use lapin::{
 };
 use orderfleet_domain::{StepName, saga::Lane};
 use orderfleet_messaging::{
-    BrokerSettings, Consumer, Control, Destination, Headers, Outgoing, Publisher, Subscription, Topology,
+    BrokerSettings, Consumer, Control, Destination, Headers, Outgoing, PublishError, Publisher, Subscription,
+    Topology,
 };
 use orderfleet_native::{RabbitMq, RabbitMqOptions, Services, TempFolder};
 use tokio::{
@@ -35,7 +36,7 @@ pub(crate) use faulty::Faulty;
 pub(crate) use running::{Running, text};
 
 /// For whatever must happen; far longer than it takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A prefix on a broker, with its settings and topology. On the shared broker everything under the prefix is deleted
 /// when this is dropped, also when the test fails.
@@ -52,6 +53,13 @@ impl Fleet {
         let services = Services::from_env_or_start().await.unwrap();
         let mut fleet = Self::at(services.amqp_url()).await;
         fleet._clean_up = Some(CleanUp::new(&fleet.settings, &fleet.topology()));
+        fleet
+    }
+
+    /// As [`Fleet::new`], with a minute for every confirm, for tests that load the broker.
+    pub(crate) async fn patient() -> Self {
+        let mut fleet = Self::new().await;
+        fleet.settings.confirm_timeout_ms = 60_000;
         fleet
     }
 
@@ -75,6 +83,13 @@ impl Fleet {
 
     pub(crate) async fn publisher(&self) -> Publisher {
         Publisher::connect(&self.settings, self.topology(), "test").await.unwrap()
+    }
+
+    /// A publisher with one connection, for a test that damages the topology: a second one, made in the background, would
+    /// assert it again.
+    pub(crate) async fn publisher_on_one_connection(&self) -> Publisher {
+        let settings = BrokerSettings { publish_connections: 1, ..self.settings.clone() };
+        Publisher::connect(&settings, self.topology(), "test").await.unwrap()
     }
 
     pub(crate) fn consumer(&self, subscriptions: Vec<Subscription>) -> Consumer {
@@ -114,7 +129,14 @@ impl Fleet {
     async fn look(&self, queue: &str) -> lapin::Queue {
         let channel = self.channel().await;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap()
+        eventually(&format!("an answer for {queue}"), async || {
+            let asked = Instant::now();
+            let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+            // A quorum queue that has not answered the broker within 250 ms is told as empty and unconsumed.
+            let is_told = found.message_count() + found.consumer_count() > 0;
+            (is_told || asked.elapsed() < Duration::from_millis(200)).then_some(found)
+        })
+        .await
     }
 
     pub(crate) async fn until_ready(&self, queue: &str, count: u32) {
@@ -180,6 +202,17 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
         }
         assert!(Instant::now() < deadline, "in time: {what}");
         sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Publishes, and again while nothing was sent: on a busy machine not everybody gets a channel in time.
+pub(crate) async fn publish_in_time(publisher: &Publisher, outgoing: &Outgoing) -> Result<(), PublishError> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match publisher.publish(outgoing).await {
+            Err(PublishError::NotSent(_)) if Instant::now() < deadline => tokio::task::yield_now().await,
+            settled => return settled,
+        }
     }
 }
 

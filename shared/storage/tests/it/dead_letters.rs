@@ -6,7 +6,7 @@ use orderfleet_domain::{
     failure::{Failure, FailureClass},
     saga::DeadLetterQueue,
 };
-use orderfleet_storage::{DeadLetter, Subject, Unread};
+use orderfleet_storage::{DeadLetter, Readings, Subject, Unread};
 
 use crate::support::{Fixture, NOW, account, in_database, order_id};
 
@@ -148,13 +148,36 @@ async fn begun(db: &Fixture) -> u64 {
 async fn readings_of_a_dead_letter_are_counted_until_it_has_been_read() {
     in_database(async |db| {
         let unread = unread("l", Some("a"));
-        for readings in 1..=3 {
-            assert_eq!(db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap(), readings);
+        for count in 1..=3 {
+            let readings = db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap();
+            assert_eq!(readings, Readings { count, waits: 0 });
         }
+        for _ in 0..2 {
+            db.store.note_wait(&unread, 1).await.unwrap();
+        }
+        let readings = db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap();
+        assert_eq!(readings, Readings { count: 4, waits: 1 });
         for _ in 0..2 {
             db.store.end_readings(&unread).await.unwrap();
         }
-        assert_eq!(db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap(), 1);
+        db.store.note_wait(&unread, 2).await.unwrap();
+        let readings = db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap();
+        assert_eq!(readings, Readings { count: 1, waits: 0 });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_that_share_a_dead_letters_id_are_suspected_apart() {
+    in_database(async |db| {
+        let unread = unread("l", Some("a"));
+        let mut other = unread.clone();
+        other.letter.body.push(b' ');
+        for unread in [&unread, &other] {
+            assert_eq!(db.store.begin_reading(unread, db.nonce(), NOW).await.unwrap().count, 1);
+        }
+        db.store.end_readings(&other).await.unwrap();
+        assert_eq!(db.store.begin_reading(&unread, db.nonce(), NOW).await.unwrap().count, 2);
     })
     .await;
 }
@@ -177,13 +200,13 @@ async fn a_reading_counts_once_however_often_it_is_told_and_not_at_all_once_take
     in_database(async |db| {
         let (unread, [first, second]) = (unread("l", None), [db.nonce(), db.nonce()]);
         for _ in 0..3 {
-            assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap(), 1);
+            assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap().count, 1);
         }
-        assert_eq!(db.store.begin_reading(&unread, second, NOW).await.unwrap(), 2);
+        assert_eq!(db.store.begin_reading(&unread, second, NOW).await.unwrap().count, 2);
         for _ in 0..2 {
             db.store.take_reading_back(&unread, second).await.unwrap();
         }
-        assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap(), 1);
+        assert_eq!(db.store.begin_reading(&unread, first, NOW).await.unwrap().count, 1);
         db.store.take_reading_back(&unread, first).await.unwrap();
         assert_eq!(begun(&db).await, 0, "nobody reads it");
     })

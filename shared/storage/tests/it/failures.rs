@@ -110,7 +110,7 @@ async fn a_server_that_hangs_is_unknown_in_time_and_found_again_afterwards() {
         server.signal(Signal::Continue);
         assert_eq!(reply, StoreReply::Unknown);
         assert!(matches!(ping, Err(StoreError::Timeout { .. } | StoreError::Call { .. })), "{ping:?}");
-        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 
         let deadline = Instant::now() + Duration::from_secs(30);
         while db.store.ping().await.is_err() {

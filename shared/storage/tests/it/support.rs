@@ -42,6 +42,8 @@ where
     let settings = DatabaseSettings {
         uri: services.mongodb_uri().to_owned(),
         name: format!("storage_test_{}_{number}", process::id()),
+        timeout_ms: 60_000,
+        write_concern_timeout_ms: 50_000,
         ..DatabaseSettings::default()
     };
     let fixture = Arc::new(Fixture::new(settings).await);

@@ -51,6 +51,8 @@ impl Drop for CleanUp {
             };
             scope.spawn(delete).join()
         });
-        assert!(deleted.is_ok() || thread::panicking(), "the topology is deleted");
+        if deleted.is_err() {
+            eprintln!("the topology of the test could not be deleted");
+        }
     }
 }
