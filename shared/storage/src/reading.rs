@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn an_unreadable_document_is_parked_and_a_newer_one_left_to_newer_builds() {
         let id = "eu1-vqhnbfvs-dw3nwqzm4jeqqutrep4bxjfyvskigkny".parse().unwrap();
-        let (broken, order) = read(&id, &rawdoc! { "sv": 1 });
+        let (broken, order) = read(&id, &rawdoc! { "sv": i64::from(DOCUMENT_VERSION) });
         assert!(!broken.is_consistent() && broken.sv == DOCUMENT_VERSION && order.is_none());
         let (newer, _) = read(&id, &rawdoc! { "sv": 9_i64, "phase": "LIMBO" });
         assert_eq!(newer.sv, 9);

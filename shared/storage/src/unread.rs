@@ -17,7 +17,7 @@ use crate::{
     DeadLetter, Store, StoreError,
     dead_letter::{UNREAD, arrival, known},
     document::binary,
-    schema::text,
+    schema::{number, text},
 };
 
 /// How long readings are remembered after the last of them, of which nobody said how it ended. What a worker wrote late, behind
@@ -121,12 +121,13 @@ impl Store {
 }
 
 /// Raised with every change of the validator.
-const VALIDATOR_VERSION: i32 = 1;
+const VALIDATOR_VERSION: i32 = 2;
 
 pub(crate) fn validator() -> (Document, i32) {
-    let properties =
-        doc! { "_id": text(), "readings": { "bsonType": "array" }, "at": { "bsonType": "date" } };
+    let mut properties =
+        doc! { "_id": text(), "readings": { "bsonType": "array" }, "last": { "bsonType": "date" } };
     let required: Vec<_> = properties.keys().cloned().collect();
+    properties.insert("waits", number(1));
     let title = format!("orderfleet readings of a dead letter, version {VALIDATOR_VERSION}");
     let schema =
         doc! { "title": title, "bsonType": "object", "required": required, "properties": properties };
