@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// Acceptance logs, plain or gzip; `-` is standard input
     #[arg(value_name = "LOG", default_value = ".orderfleet/acceptance.log")]
     logs: Vec<PathBuf>,
-    /// Only what was accepted then or later: 2026-01-31T12:00:00Z, or 24h for a day ago
+    /// Only what was accepted then or later, also for --events: 2026-01-31T12:00:00Z, or 24h for a day ago
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
     /// Only what was accepted earlier than this
@@ -84,14 +84,14 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Publishing terminal events again (ids as they were, each order's last one)")]
 struct EventArgs {
-    /// Count the events of the orders that have ended; with --yes publish them
+    /// Count the last events of the orders of the range that have ended, whenever they did; with --yes publish them
     #[arg(long)]
     events: bool,
     /// Publish
     #[arg(long, requires = "events", requires = "reason")]
     yes: bool,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", requires = "yes", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", requires = "yes", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     /// Events a second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -24,9 +24,10 @@ Exit codes:
 
 /// Look for what is wrong with the fleet, or will be, and say what mends it
 ///
-/// Checks settings, broker, topology, database, its collections, the services of the steps, clock and limits. Changes nothing
-/// that anybody could notice: it sends one message to a queue of its own, writes one document of its own and deletes it, and
-/// asks each service for a step instance that does not exist.
+/// Checks settings, broker, topology, database, its collections, the services of the steps, clock and limits. Changes nothing:
+/// it sends one message to a queue of its own, writes one document of its own and deletes it, and asks each service for a step
+/// instance that does not exist. What it asks the broker for its rights, and for queues that should not be there, is refused
+/// and leaves some lines in the broker's log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -68,7 +69,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 fn subject(fleet: Fleet, management: &ManagementArgs) -> anyhow::Result<Subject> {
     let steps = fleet.policy().map_err(|error| format!("{error:#}"));
     let management = management.resolve(&fleet)?;
-    Ok(Subject { broker: fleet.broker, database: fleet.database, steps, management, clock: Timestamp::now })
+    let Fleet { broker, database, worker, .. } = fleet;
+    Ok(Subject { broker, database, steps, worker, management, clock: Timestamp::now })
 }
 
 fn print(findings: &[Finding], output: Output) -> anyhow::Result<()> {
@@ -84,4 +86,18 @@ fn print(findings: &[Finding], output: Output) -> anyhow::Result<()> {
         }
     }
     output.print(&(), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use orderfleet_operations::doctor::WorkerLimits;
+
+    #[test]
+    fn a_worker_takes_by_default_what_the_example_file_says() {
+        let example: toml::Table = include_str!("../../orderfleet.example.toml").parse().unwrap();
+        let WorkerLimits { concurrency, prefetch } = WorkerLimits::default();
+        let setting = |name: &str| example["worker"][name].as_integer();
+        assert_eq!(setting("concurrency"), Some(concurrency.into()));
+        assert_eq!(setting("prefetch"), Some(prefetch.into()));
+    }
 }

@@ -5,7 +5,7 @@ use std::{env, path::Path};
 use anyhow::Context as _;
 use orderfleet_domain::saga::{Policy, StepSettings};
 use orderfleet_messaging::{BrokerSettings, ConnectError, Inspector, Publisher, Topology};
-use orderfleet_operations::Operator;
+use orderfleet_operations::{Operator, doctor::WorkerLimits};
 use orderfleet_runtime::settings;
 use orderfleet_storage::{DatabaseSettings, Store, StoreError};
 use reqwest::Url;
@@ -15,7 +15,7 @@ use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOT_AUTHORISED};
 
 /// Written by `orderfleet up` in the folder it runs in.
 const SETTINGS_FILE: &str = ".orderfleet/orderfleet.toml";
-const SECTIONS: &[&str] = &["broker", "database", "steps"];
+const SECTIONS: &[&str] = &["broker", "database", "steps", "worker"];
 const APP_NAME: &str = "orderfleet";
 /// No lease is taken by an operator's command.
 const NO_LEASE: i64 = 0;
@@ -44,6 +44,8 @@ pub(crate) struct Fleet {
     pub(crate) database: DatabaseSettings,
     #[serde(default = "StepSettings::defaults")]
     steps: Vec<StepSettings>,
+    #[serde(default)]
+    pub(crate) worker: WorkerLimits,
 }
 
 impl FleetArgs {
@@ -121,6 +123,12 @@ pub(crate) fn operator() -> anyhow::Result<Operator> {
         Failure::new("nobody is named whom this change could be recorded for", "set ORDERFLEET_OPERATOR=NAME")
     })?;
     name.parse().with_context(|| format!("ORDERFLEET_OPERATOR {name:?}"))
+}
+
+/// Reads the reason for a change, as it will be recorded.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    let read = orderfleet_operations::log::reason(text);
+    read.map(str::to_owned).map_err(|error| format!("{error}: say why in a few words"))
 }
 
 fn unusable_database(error: StoreError) -> Failure {

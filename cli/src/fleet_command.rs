@@ -22,7 +22,7 @@ use orderfleet_storage::{Pause, StoreError};
 use crate::exit::{DEPENDENCY_DOWN, FAILED, Failure, NOTHING_MATCHED};
 use crate::fleet::{Fleet, operator};
 use crate::orders::time::{duration, length};
-use crate::output::Output;
+use crate::output::{Output, visible};
 
 /// Shown in the lists of the broker and the database.
 const APP_NAME: &str = "orderfleet fleet";
@@ -94,6 +94,14 @@ fn pause_length(text: &str) -> Result<Duration, String> {
 /// How long a pause goes on: `29m`.
 fn left_of(pause: &Pause) -> String {
     length(pause.until.duration_since(Timestamp::now()))
+}
+
+/// Says whose pause is not in force any more.
+fn tell_of_replaced(before: Option<&Pause>) {
+    if let Some(before) = before {
+        let (left, reason) = (left_of(before), visible(&before.reason));
+        eprintln!("in place of {}'s pause, which had {left} left: {reason}", before.owner);
+    }
 }
 
 /// A failure with its next step.

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -33,7 +35,7 @@ impl Output {
     pub(crate) fn print(self, value: &impl Serialize, table: &str) -> anyhow::Result<()> {
         match self {
             Self::Json | Self::Jsonl => line(&serde_json::to_string(value)?),
-            Self::Table => line(table.trim_end()),
+            Self::Table => line(&for_terminal(table.trim_end())),
         }
     }
 
@@ -46,7 +48,7 @@ impl Output {
         match self {
             Self::Json => line(&serde_json::to_string(rows)?),
             Self::Jsonl => rows.iter().try_for_each(|row| line(&serde_json::to_string(row)?)),
-            Self::Table => line(&table(R::HEADER, rows.iter().map(R::cells))),
+            Self::Table => line(&for_terminal(&table(R::HEADER, rows.iter().map(R::cells)))),
         }
     }
 }
@@ -68,6 +70,37 @@ fn line(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
+/// `text` with its statuses and verdicts coloured, if stdout is a terminal that wants it: `NO_COLOR` and `CLICOLOR_FORCE` are
+/// obeyed.
+pub(crate) fn for_terminal(text: &str) -> String {
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => text.to_owned(),
+        _ => coloured(text),
+    }
+}
+
+/// Only what fills a cell: the same word in a sentence, or in what somebody else has written, stays as it is.
+fn coloured(text: &str) -> String {
+    let cells = |line: &str| line.split("  ").map(coloured_cell).collect::<Vec<_>>().join("  ");
+    text.split('\n').map(cells).collect::<Vec<_>>().join("\n")
+}
+
+fn coloured_cell(cell: &str) -> String {
+    let word = cell.trim();
+    let Some(style) = style(word) else { return cell.to_owned() };
+    cell.replacen(word, &format!("{style}{word}{style:#}"), 1)
+}
+
+fn style(word: &str) -> Option<Style> {
+    let colour = match word {
+        "ok" | "DONE" | "done" | "passed" => AnsiColor::Green,
+        "warning" | "UNDONE" | "refused" | "unknown" | "skipped" => AnsiColor::Yellow,
+        "error" | "HELD" | "failed" | "missing" => AnsiColor::Red,
+        _ => return None,
+    };
+    Some(colour.on_default())
+}
+
 /// `text` with control characters made visible: what a server answers must not drive the terminal.
 pub(crate) fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -83,5 +116,13 @@ mod tests {
         let text = table(&["ID", "WHAT"], rows);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines, ["ID      WHAT", "a       two\u{fffd}lines\u{fffd}[2J", "longer  x"]);
+    }
+
+    #[test]
+    fn a_status_that_fills_its_cell_is_coloured_and_the_same_word_in_a_sentence_is_not() {
+        let text = "broker   ok     it is ok\ndatabase error  done";
+        let green = |word| format!("\u{1b}[32m{word}\u{1b}[0m");
+        let expected = format!("broker   {}     it is ok\ndatabase error  {}", green("ok"), green("done"));
+        assert_eq!(coloured(text), expected);
     }
 }

@@ -13,8 +13,8 @@ use orderfleet_operations::log::OperatorLog;
 use orderfleet_operations::topology::{Approval, Management, Plan, apply, diff, plan};
 use tokio::time::timeout;
 
-use crate::exit::{self, DEPENDENCY_DOWN, Failure, NOT_AUTHORISED, PLAN_CHANGED};
-use crate::fleet::{Fleet, FleetArgs, operator};
+use crate::exit::{self, DEPENDENCY_DOWN, Failure, PLAN_CHANGED};
+use crate::fleet::{Fleet, FleetArgs, operator, unusable_broker};
 use crate::output::Output;
 
 const APP_NAME: &str = "orderfleet topology";
@@ -36,7 +36,7 @@ Examples:
 
 Exit codes:
   0  nothing differs, as far as is visible
-  1  something differs
+  1  something differs, or the settings cannot be used
   5  the broker refuses the user or the virtual host
   6  the broker or its management API does not answer";
 
@@ -47,6 +47,7 @@ Examples:
 
 Exit codes:
   0  the plan is printed, whatever is in it
+  1  the settings cannot be used, or no such queue is declared
   5  the broker refuses the user or the virtual host
   6  the broker or its management API does not answer";
 
@@ -58,6 +59,7 @@ Examples:
 
 Exit codes:
   0  without --yes: the plan is printed; with it: all is done
+  1  the settings cannot be used, or no such queue is declared
   3  some steps could not be done, or are left to people
   5  the broker refuses the user or the virtual host
   6  the broker, its management API or the database does not answer
@@ -106,7 +108,8 @@ struct Planning {
 
 /// Declare what is missing, and switch what is empty and unused; without --yes only show the plan
 ///
-/// A queue that holds messages or has consumers is never deleted: the plan says what people have to do first.
+/// A queue that holds messages or has consumers is never deleted: the plan says what people have to do first. Nor is one that
+/// does not answer, for want of a leader or of a majority of its members.
 #[derive(Debug, clap::Args)]
 #[command(after_help = APPLY_EXAMPLES)]
 struct Apply {
@@ -117,7 +120,7 @@ struct Apply {
     #[arg(long, value_name = "PLANID")]
     expect: Option<String>,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     #[command(flatten)]
     planning: Planning,
@@ -241,11 +244,5 @@ async fn connect(fleet: &Fleet) -> anyhow::Result<Inspector> {
         Ok(Err(error)) => error,
         Err(_) => orderfleet_messaging::ConnectError::Timeout,
     };
-    let code = match &error {
-        error if error.is_refusal() => NOT_AUTHORISED,
-        error if error.is_transient() => DEPENDENCY_DOWN,
-        _ => exit::FAILED,
-    };
-    let what = format!("the broker cannot be used: {}", error.told_without_secrets(&fleet.broker));
-    Err(Failure { what, next: "orderfleet doctor".into(), code }.into())
+    Err(unusable_broker(&fleet.broker, &error).into())
 }

@@ -8,9 +8,12 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use desk::{CANARY, Desk, code, order_id, stderr, stdout};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use orderfleet_domain::failure::{Failure, FailureClass};
+use orderfleet_domain::saga::DeadLetterQueue;
+use orderfleet_domain::{Command, CommandKind};
 use orderfleet_operations::log::{LogEntry, LogRange, OperatorLog};
-use orderfleet_storage::How;
+use orderfleet_storage::{DeadLetter, How, Subject};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
@@ -55,6 +58,7 @@ async fn failures_alike_are_one_row_of_the_statistics() {
         (&json!("fulfilment"), &json!("0.1.0+test"))
     );
 
+    assert_eq!(groups[0]["hour_before"], 0, "{groups:#}");
     let table = desk.run(&["stats", "--where", "age>1h"]).await;
     let rows = lines(&table);
     assert_eq!((rows.len(), code(&table)), (2, 0), "{rows:#?}");
@@ -63,6 +67,20 @@ async fn failures_alike_are_one_row_of_the_statistics() {
         rows[1].starts_with(groups[0]["failure_fingerprint"].as_str().unwrap()) && rows[1].ends_with("3h"),
         "{rows:#?}"
     );
+}
+
+#[tokio::test]
+async fn statistics_tell_what_is_not_parked_yet() {
+    let desk = Desk::new().await;
+    let unknown = desk.run(&["stats"]).await;
+    assert_eq!(code(&unknown), NONE);
+    assert!(stderr(&unknown).contains("the broker does not tell"), "{}", stderr(&unknown));
+    desk.publish_poison().await;
+    let waiting = desk.run(&["stats"]).await;
+    assert_eq!(code(&waiting), NONE);
+    let told = stderr(&waiting);
+    assert!(told.contains("1 dead letter in ") && told.contains("orders.dead.poison, not parked"), "{told}");
+    assert!(!told.contains("does not tell"), "{told}");
 }
 
 #[tokio::test]
@@ -148,12 +166,18 @@ async fn discarding_is_planned_unless_told_to_and_recorded() {
     assert_eq!((&planned["count"], &planned["done"]), (&json!(2), &Value::Null), "{planned:#}");
     assert_eq!(desk.letter(&ids[0]).await.ended, None);
     assert_eq!(code(&desk.run(&[&chosen[..], &["--yes"]].concat()).await), 2, "without a reason");
+    let plan = planned["plan"].as_str().unwrap();
+    assert!(stderr(&desk.run(&chosen).await).contains(&format!("--yes --expect {plan} ")));
     let act = ["--yes", "--reason", "answered by phone", "--expect"];
     let changed = desk.run(&[&chosen[..], &act, &["3"]].concat()).await;
     assert_eq!(code(&changed), PLAN_CHANGED, "{}", stderr(&changed));
+    let first = desk.json(&[&chosen[..], &["--limit", "1"]].concat()).await;
+    assert_eq!((&first["count"], &first["groups"][0]["count"]), (&json!(1), &json!(1)), "{first:#}");
+    let other = desk.run(&[&chosen[..], &act, &[first["plan"].as_str().unwrap()]].concat()).await;
+    assert_eq!(code(&other), PLAN_CHANGED, "{}", stderr(&other));
     assert_eq!(logged(&desk).await.len(), 0);
 
-    let done = desk.json(&[&chosen[..], &act, &["2"]].concat()).await;
+    let done = desk.json(&[&chosen[..], &act, &[plan]].concat()).await;
     assert_eq!(done["done"]["discarded"], 2, "{done:#}");
     let ended = desk.letter(&ids[0]).await.ended.unwrap();
     assert_eq!(
@@ -209,10 +233,51 @@ async fn a_replay_is_planned_and_only_one_that_is_known_can_be_resumed() {
     assert_eq!(code(&desk.run(&["replay", "--all", "--yes"]).await), 2, "without a reason");
 }
 
+/// The letter of a cancel over which workers ended, of an order that nobody knows.
+async fn park_cancel(desk: &Desk) -> String {
+    let (order_id, account) = (order_id("a"), desk::account());
+    let kind = CommandKind::Cancel { requested_at: Timestamp::UNIX_EPOCH };
+    let subject = Subject { order_id: order_id.clone(), account: account.clone(), generation: 1 };
+    let command = Command { order_id: order_id.clone(), account, generation: 1, fp: None, kind };
+    let letter = DeadLetter {
+        id: "c".into(),
+        queue: DeadLetterQueue::Poison,
+        subject: Some(subject),
+        kind: "cancel".into(),
+        reason: "crashed workers".into(),
+        failure: Failure::new(None, FailureClass::Crashed, None, "crashed workers"),
+        build: None,
+        trace_id: None,
+        attempts: Vec::new(),
+        headers: Vec::new(),
+        body: command.encode(),
+    };
+    assert!(desk.store.park(&letter, Timestamp::now().as_millisecond()).await.unwrap());
+    format!("{order_id}.c")
+}
+
+#[tokio::test]
+async fn a_cancel_is_done_once_it_is_published() {
+    let desk = Desk::new().await;
+    let id = park_cancel(&desk).await;
+    // Declares the queues.
+    desk.publish_poison().await;
+    let replay = ["replay", "--all", "--yes", "--reason", "x", "--batch-timeout", "1s"];
+    let done = desk.json(&replay).await;
+    assert_eq!((&done["done"], &done["begun"]), (&json!(1), &json!(0)), "no worker has judged it: {done}");
+    assert_eq!(desk.letter(&id).await.ended.unwrap().how, How::Replayed);
+    let gone = desk.run(&[&replay[..], &["--expect", "1"]].concat()).await;
+    assert_eq!(code(&gone), PLAN_CHANGED, "{}", stderr(&gone));
+}
+
 #[tokio::test]
 async fn what_was_exported_can_be_imported_elsewhere() {
     let (desk, ids) = desk().await;
     assert_eq!(code(&desk.run(&["export", "letters.jsonl"]).await), 2, "it holds personal data");
+    let one = ["export", "one.jsonl", "--limit", "1", "--reveal", "--reason", "moving"];
+    assert_eq!(code(&desk.run(&one).await), 0);
+    let one = std::fs::read_to_string(desk.folder.path().join("one.jsonl")).unwrap();
+    assert!(one.lines().count() == 1 && one.contains(&ids[0]), "the oldest");
     let export = ["export", "letters.jsonl", "--reveal", "--reason", "moving"];
     let exported = desk.run(&export).await;
     assert_eq!(code(&exported), 0, "{}", stderr(&exported));
@@ -243,14 +308,18 @@ async fn what_was_exported_can_be_imported_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_empty_reason_is_a_mistake_in_the_command_line() {
+async fn a_reason_that_is_none_or_too_long_is_a_mistake_in_the_command_line() {
     let desk = Desk::new().await;
+    let long = "x".repeat(1_001);
     for command in
         ["replay --all --yes", "discard --all --yes", "edit x", "export --reveal", "show x --reveal"]
     {
-        let arguments: Vec<_> = command.split(' ').chain(["--reason", ""]).collect();
-        let refused = desk.run(&arguments).await;
-        assert_eq!(code(&refused), 2, "{command}: {}", stderr(&refused));
+        for reason in ["", " ", &long] {
+            let arguments: Vec<_> = command.split(' ').chain(["--reason", reason]).collect();
+            let refused = desk.run(&arguments).await;
+            assert_eq!(code(&refused), 2, "{command}: {}", stderr(&refused));
+            assert!(stderr(&refused).contains("1 to 1000 bytes"), "{command}: {}", stderr(&refused));
+        }
     }
     assert_eq!(logged(&desk).await.len(), 0);
 }

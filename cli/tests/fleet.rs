@@ -4,13 +4,20 @@
 mod scene;
 
 use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use orderfleet_messaging::{Destination, Headers, Outgoing};
+use orderfleet_messaging::{
+    Consumer, Control, Delivery, Destination, Headers, Observer, Outgoing, Subscription,
+};
 use orderfleet_operations::log::{LogEntry, LogRange, OperatorLog};
 use orderfleet_storage::{CircuitState, QueueLoad, Store, WorkerStatus};
 use scene::{Scene, stderr, stdout};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 async fn run(scene: &Scene, arguments: &str) -> Output {
     scene.run(&format!("fleet {arguments}")).await
@@ -174,6 +181,42 @@ async fn what_cannot_be_paused_is_refused_with_what_could_be() {
     assert_eq!(logged(&store).await.len(), 0);
 }
 
+struct Deaf;
+
+impl Observer for Deaf {
+    fn subscribed(&self) {}
+
+    fn lost(&self, _why: &str) {}
+
+    fn alive(&self) {}
+}
+
+#[tokio::test]
+async fn a_pause_warns_of_a_consumer_that_says_nothing_of_itself() {
+    let scene = Scene::new().await;
+    let (_publisher, _store) = (scene.declare().await, scene.prepare().await);
+    let lane = orderfleet_domain::saga::Lane::Retry;
+    let (permits, control) = (Arc::new(Semaphore::new(1)), Control::default());
+    let consumer = Consumer {
+        settings: scene.broker.clone(),
+        topology: scene.topology(),
+        name: "older".into(),
+        subscriptions: vec![Subscription { lane, prefetch: 1, permits, control }],
+        paused: watch::channel(false).1,
+    };
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    let consuming =
+        tokio::spawn(async move { consumer.run(&Deaf, token, |delivery: Delivery| delivery.ack()).await });
+    let subscribed = async { while queue(&json(&scene, "status").await.0, "retry")["consumers"] != 1 {} };
+    timeout(Duration::from_secs(60), subscribed).await.unwrap();
+
+    let paused = run(&scene, "pause queue:new --reason x").await;
+    assert!(stderr(&paused).contains("warning: a consumer of retry says"), "{}", stderr(&paused));
+    shutdown.cancel();
+    consuming.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn nothing_is_scaled_where_no_fleet_runs() {
     let scene = Scene::new().await;
@@ -202,4 +245,32 @@ async fn a_drain_that_does_not_come_to_an_end_says_what_is_left_and_leaves_fresh
     assert_eq!(left["in_flight"], json!([{ "what": "messages in retry", "count": 1 }]));
     let (pauses, _) = json(&scene, "pauses").await;
     assert_eq!(pauses[0]["target"], "queue:new");
+}
+
+#[tokio::test]
+async fn a_drain_ends_nobodys_longer_pause_sooner_and_names_it() {
+    let scene = Scene::new().await;
+    let (_publisher, _store) = (scene.declare().await, scene.prepare().await);
+    json(&scene, "pause queue:new --for 9h --reason migration").await;
+    let (longer, _) = json(&scene, "pauses").await;
+    let drain = "drain --timeout 9m --for 10m --reason update";
+    let (drained, code) = json(&scene, drain).await;
+    assert_eq!((code, &drained["until"]), (0, &longer[0]["until"]), "{drained:#}");
+    assert_eq!(drained["replaced"]["reason"], "migration", "{drained:#}");
+    let told = stderr(&run(&scene, drain).await);
+    assert!(told.contains("in place of tester's pause, which had 8h"), "{told}");
+
+    let (shorter, _) = json(&scene, "pause queue:new --for 1m --reason soon").await;
+    let (drained, _) = json(&scene, drain).await;
+    assert!(drained["until"].as_str() > shorter["until"].as_str(), "{drained:#}");
+}
+
+#[tokio::test]
+async fn a_drain_that_would_wait_for_longer_than_fresh_orders_are_paused_is_refused() {
+    let scene = Scene::new().await;
+    let store = scene.prepare().await;
+    let refused = run(&scene, "drain --timeout 10m --for 10m --reason update").await;
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--for 4h --timeout 30m"), "{}", stderr(&refused));
+    assert_eq!(logged(&store).await.len(), 0);
 }

@@ -3,12 +3,14 @@
 //! After a change: `UPDATE_HELP=1 cargo test -p orderfleet --test help`, and read the difference.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
-const UPDATE: &str = "UPDATE_HELP";
+use kept::Kept;
+
 /// Topics are no commands of the list.
 const TOPICS: [&str; 2] = ["exit-codes", "environment"];
 
@@ -41,42 +43,6 @@ fn subcommands(help: &str) -> impl Iterator<Item = &str> {
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help")
 }
 
-fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "help"].iter().collect()
-}
-
-fn stored() -> BTreeMap<String, String> {
-    let Ok(files) = fs::read_dir(folder()) else { return BTreeMap::new() };
-    let paths = files
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "txt"));
-    let read = |path: PathBuf| {
-        (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
-    };
-    paths.map(read).collect()
-}
-
-fn store(helps: &BTreeMap<String, String>) {
-    fs::create_dir_all(folder()).unwrap();
-    for name in stored().keys().filter(|name| !helps.contains_key(*name)) {
-        fs::remove_file(folder().join(format!("{name}.txt"))).unwrap();
-    }
-    for (name, help) in helps {
-        fs::write(folder().join(format!("{name}.txt")), help).unwrap();
-    }
-}
-
-/// The first line in which two texts differ.
-fn difference<'a>(before: &'a str, now: &'a str) -> Option<(Option<&'a str>, Option<&'a str>)> {
-    let (mut before, mut now) = (before.lines(), now.lines());
-    loop {
-        let (before, now) = (before.next(), now.next());
-        if before != now || before.is_none() {
-            return (before != now).then_some((before, now));
-        }
-    }
-}
-
 #[test]
 fn the_help_of_every_command_is_as_it_was() {
     let mut helps = BTreeMap::new();
@@ -84,16 +50,19 @@ fn the_help_of_every_command_is_as_it_was() {
     for topic in TOPICS {
         helps.insert(format!("help-{topic}"), stdout(&["help", topic]));
     }
-    if std::env::var_os(UPDATE).is_some() {
-        store(&helps);
-    }
-    let stored = stored();
-    let names: Vec<_> = helps.keys().collect();
-    let again = format!("on purpose? {UPDATE}=1 cargo test -p orderfleet --test help");
-    assert_eq!(stored.keys().collect::<Vec<_>>(), names, "other commands than before; {again}");
+    Kept::new("help").compare(&helps);
+}
+
+#[test]
+fn every_command_takes_the_form_of_its_output() {
+    // A script and pages that other programs read have one form.
+    const EXCEPTIONS: [&str; 2] = ["orderfleet-completions", "orderfleet-man"];
+    let mut helps = BTreeMap::new();
+    collect(&[], &mut helps);
+    helps.retain(|name, _| !EXCEPTIONS.contains(&name.as_str()));
+    assert!(helps.len() > 30, "{:?}", helps.keys());
     for (name, help) in &helps {
-        let difference = difference(&stored[name], help);
-        assert_eq!(difference, None, "first difference in the help of {name}, before and now; {again}");
+        assert!(help.contains("--output <OUTPUT>"), "{name} has no --output");
     }
 }
 

@@ -88,6 +88,9 @@ async fn nothing_found_is_said_and_leaves_no_file() {
         assert_eq!(output.status.code(), Some(4), "{arguments}: {}", stderr(&output));
     }
     assert!(!scene.folder.path().join("none.jsonl").exists());
+    let nobody = scene.run("orders watch -").await;
+    assert_eq!(nobody.status.code(), Some(4));
+    assert!(stderr(&nobody).contains("no order was named"), "{}", stderr(&nobody));
     let wrong = scene.run("orders watch eu1").await;
     assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
 }

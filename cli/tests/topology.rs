@@ -153,11 +153,12 @@ async fn a_word_for_a_queue_that_nobody_declares_and_a_change_without_a_reason_a
 }
 
 #[tokio::test]
-async fn a_broker_that_is_down_or_refuses_us_has_an_exit_code_of_its_own() {
+async fn a_broker_that_is_down_refuses_us_or_has_no_address_has_an_exit_code_of_its_own() {
     let mut scene = Scene::new().await;
     let (_, place) = scene.broker.url.rsplit_once('@').unwrap();
     let wrong = format!("amqp://guest:s3cret-wrong@{place}");
-    for (url, code) in [("amqp://guest:guest@127.0.0.1:1/%2f".to_owned(), 6), (wrong, 5)] {
+    let (down, none) = ("amqp://guest:guest@127.0.0.1:1/%2f", "guest:s3cret@127.0.0.1");
+    for (url, code) in [(down.to_owned(), 6), (wrong, 5), (none.to_owned(), 1)] {
         scene.broker.url = url;
         let output = scene.run("topology diff").await;
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
@@ -227,6 +228,7 @@ async fn with_the_management_api_bindings_and_strange_queues_are_seen_and_figure
         finding.unwrap()["verdict"].as_str().unwrap().to_owned()
     };
     assert_eq!(["topology", "bindings", "leftovers"].map(verdict), ["error", "error", "warning"]);
+    assert_eq!(verdict("queue replicas"), "ok");
 
     // The figures come with the plugin's next round of statistics.
     let wanted = words(&[("apply", "switch"), ("apply", "bind")]);
@@ -239,4 +241,18 @@ async fn with_the_management_api_bindings_and_strange_queues_are_seen_and_figure
     let left_over = drifts(&scene.run(&format!("topology diff --output json --management-url {url}")).await);
     assert!(left_over.iter().all(|(_, state)| state == "unexpected"), "{left_over:?}");
     publish(&scene, Lane::Retry).await;
+
+    let lookup = format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{retry}\">>))");
+    server
+        .eval(&format!("{{ok, Q}} = {lookup}, ok = ra:stop_server(quorum_queues, amqqueue:get_pid(Q))"))
+        .await
+        .unwrap();
+    let findings = json(&scene.run(&format!("doctor --output json --management-url {url}")).await);
+    let replicas = findings.as_array().unwrap().iter().find(|finding| finding["name"] == "queue replicas");
+    let replicas = replicas.unwrap();
+    assert_eq!(replicas["verdict"], "error", "{replicas}");
+    assert!(
+        replicas["found"].as_str().unwrap().contains(&format!("{retry} has 0 of 1 members online")),
+        "{replicas}"
+    );
 }

@@ -4,14 +4,14 @@
 //! most lines of answers that were not sent either; a machine that dies may lose more, and the orders are still in the
 //! broker.
 
-use std::{path::Path, time::Duration};
+use std::{io::SeekFrom, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use orderfleet_domain::{AccountId, Fingerprint, OrderId};
 use serde::Serialize;
 use tokio::{
-    fs::OpenOptions,
-    io::{AsyncWrite, AsyncWriteExt as _},
+    fs::{File, OpenOptions},
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot},
 };
 
@@ -36,20 +36,23 @@ struct Accepted<'a> {
 }
 
 impl AcceptanceLog {
-    /// Opens a file for appending, or standard output for `-`.
+    /// Opens a file for appending, or standard output for `-`. Half a line that a crash or a full disk has left at the end of
+    /// the file is ended before the first line.
     pub(crate) async fn open(path: &str) -> std::io::Result<Self> {
         if path == "-" {
-            return Ok(Self::to(tokio::io::stdout()));
+            return Ok(Self::to(tokio::io::stdout(), false));
         }
         if let Some(folder) = Path::new(path).parent() {
             tokio::fs::create_dir_all(folder).await?;
         }
-        Ok(Self::to(OpenOptions::new().create(true).append(true).open(path).await?))
+        let file = OpenOptions::new().create(true).append(true).open(path).await?;
+        let torn = file.metadata().await?.is_file() && is_torn(path).await;
+        Ok(Self::to(file, torn))
     }
 
-    fn to(output: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+    fn to(output: impl AsyncWrite + Send + Unpin + 'static, torn: bool) -> Self {
         let (lines, waiting) = mpsc::channel(LINES_MAX);
-        tokio::spawn(write_lines(output, waiting));
+        tokio::spawn(write_lines(output, waiting, torn));
         Self { lines }
     }
 
@@ -78,11 +81,24 @@ impl AcceptanceLog {
     }
 }
 
-async fn write_lines(mut output: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Line>) {
+/// Whether a file ends in half a line. One that may be written but not read is taken for torn: whoever reads the log skips
+/// empty lines.
+async fn is_torn(path: &str) -> bool {
+    let last = async {
+        let mut file = File::open(path).await?;
+        if file.metadata().await?.len() == 0 {
+            return Ok(b'\n');
+        }
+        file.seek(SeekFrom::End(-1)).await?;
+        file.read_u8().await
+    };
+    last.await.map_or(true, |byte: u8| byte != b'\n')
+}
+
+async fn write_lines(mut output: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Line>, mut torn: bool) {
     let mut batch = Vec::new();
-    let mut torn = false;
     while waiting.recv_many(&mut batch, LINES_MAX).await > 0 {
-        // After a failed write the file may end in half a line.
+        // A failed write, too, may have left half a line.
         let separator = if torn { b"\n".as_slice() } else { b"" };
         let lines = batch.iter().flat_map(|(line, _)| line);
         let bytes: Vec<u8> = separator.iter().chain(lines).copied().collect();
@@ -103,5 +119,43 @@ async fn write_lines(mut output: impl AsyncWrite + Unpin, mut waiting: mpsc::Rec
                 batch.clear();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn accept_one(path: &str) {
+        let id = OrderId::derive(&"eu1".parse().unwrap(), &"demo".parse().unwrap(), &"key".parse().unwrap());
+        let fingerprint = "0".repeat(66).parse().unwrap();
+        let log = AcceptanceLog::open(path).await.unwrap();
+        log.accepted(Timestamp::UNIX_EPOCH, &id, &fingerprint, &"demo".parse().unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_line_after_half_a_line_of_the_producer_before_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acceptance.log");
+        let name = path.to_str().unwrap();
+        std::fs::write(&path, "{\"time\":\"20").unwrap();
+        for _ in 0..2 {
+            accept_one(name).await;
+        }
+        let written = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = written.lines().collect();
+        assert_eq!(lines.len(), 3, "no empty line where nothing was torn: {written}");
+        assert!(
+            lines[1..].iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+            "{written}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_new_log_begins_with_its_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("acceptance.log");
+        accept_one(path.to_str().unwrap()).await;
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with('{'));
     }
 }

@@ -15,10 +15,11 @@ async fn the_doctor_finds_nothing_on_a_fleet_at_work_and_changes_nothing() {
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     // The database of the tests is a set of one, and the machine's limits are its own.
     let odd = findings.iter().filter(|finding| {
-        let (verdict, name) = (finding["verdict"].as_str().unwrap(), finding["name"].as_str().unwrap());
-        !["ok", "unknown"].contains(&verdict) && !["members", "open files"].contains(&name)
+        finding["verdict"] != "ok" && !["members", "open files"].contains(&finding["name"].as_str().unwrap())
     });
-    assert_eq!(odd.collect::<Vec<_>>(), Vec::<&Value>::new());
+    let odd: Vec<_> = odd.map(|it| (it["name"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
+    let not_visible = ["consumer timeout", "queue replicas", "bindings", "leftovers"];
+    assert_eq!(odd, not_visible.map(|check| (check, "unknown")), "{findings:#?}");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(findings.len() > 20, "{findings:#?}");
     fleet.settle(&[]).await;

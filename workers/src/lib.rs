@@ -111,7 +111,10 @@ pub async fn run(
         paused,
     };
     let load = Load::new(&orders.subscriptions, &dead_letters.subscriptions);
-    let pauses = obey_pauses(&store, &load, &health).await;
+    let pauses = tokio::select! {
+        pauses = obey_pauses(&store, &load, &health) => pauses,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let heart = Heart {
         store: store.clone(),
         instance: id.0.clone(),
@@ -164,9 +167,7 @@ pub async fn run(
 /// Reads the pauses before anything is taken, and keeps up with them from then on.
 async fn obey_pauses(store: &Store, load: &Load, health: &Arc<Health>) -> Arc<Pauses> {
     let (pauses, queues) = (Arc::new(Pauses::default()), load.pausable());
-    if let Err(error) = pauses.read(store).await {
-        tracing::warn!(%error, "starting without knowing the pauses");
-    }
+    pauses.first_read(store).await;
     pauses.obey(&queues, health);
     tokio::spawn(Arc::clone(&pauses).keep_up(store.clone(), queues, Arc::clone(health)));
     pauses

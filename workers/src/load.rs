@@ -82,8 +82,9 @@ impl Taken {
         self.handled.load(Ordering::Relaxed)
     }
 
+    /// How old the last message was when it was taken, where it tells; told once, as it says nothing about later.
     pub(crate) fn age_ms(&self) -> Option<u64> {
-        u64::try_from(self.age_ms.load(Ordering::Relaxed)).ok()
+        u64::try_from(self.age_ms.swap(UNKNOWN, Ordering::Relaxed)).ok()
     }
 }
 
@@ -94,5 +95,19 @@ pub(crate) fn accepted_at(kind: &CommandKind) -> Option<Millis> {
             Some(at.as_millisecond())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_what_was_taken_is_told_once() {
+        let load = Load(Arc::new([Taken::new(WorkedQueue::Retry, &Control::default())]));
+        let told = || load.queues()[0].age_ms();
+        assert_eq!(told(), None);
+        load.taken(&WorkedQueue::Retry, Some(1_500));
+        assert_eq!((told(), told()), (Some(1_500), None));
     }
 }

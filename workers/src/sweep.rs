@@ -8,11 +8,12 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use orderfleet_domain::{
     Command, CommandKind,
-    saga::{Lane, Millis},
+    saga::{Lane, Millis, Tier},
 };
 use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
 use orderfleet_runtime::crash;
 use orderfleet_storage::{Overdue, Store, WorkedQueue};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::pauses::Pauses;
@@ -23,21 +24,26 @@ const SWEEP_MAX: u32 = 500;
 const AT_ONCE: usize = 32;
 /// With more messages than this waiting in `orders.retry`, a sweep would only add to them.
 const RETRY_DEPTH_MAX: u32 = 10_000;
+/// Where orders come back after a wait.
+const LANES: [WorkedQueue; 4] =
+    [WorkedQueue::Retry, WorkedQueue::Replay, WorkedQueue::Compensate, WorkedQueue::Quarantine];
 
 pub(crate) struct Sweeper {
     store: Store,
     publisher: Publisher,
     pauses: Arc<Pauses>,
     every: Duration,
+    /// When one of the lanes was last seen paused.
+    paused_at: Option<Instant>,
 }
 
 impl Sweeper {
     pub(crate) fn new(store: Store, publisher: Publisher, pauses: Arc<Pauses>, every: Duration) -> Self {
-        Self { store, publisher, pauses, every }
+        Self { store, publisher, pauses, every, paused_at: None }
     }
 
     /// Sweeps until the token is cancelled. Trouble ends a sweep, not the sweeper.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut every = tokio::time::interval(self.every);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -55,7 +61,10 @@ impl Sweeper {
     }
 
     /// How many orders it brought back.
-    async fn sweep(&self) -> anyhow::Result<u32> {
+    async fn sweep(&mut self) -> anyhow::Result<u32> {
+        if LANES.iter().any(|queue| self.pauses.stops(queue)) {
+            self.paused_at = Some(Instant::now());
+        }
         // While nobody takes from `orders.retry` a sweep would only add to it.
         if self.pauses.stops(&WorkedQueue::Retry)
             || self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX
@@ -64,15 +73,27 @@ impl Sweeper {
         }
         // By no worker's clock: one that is fast would put orders aside for longer than anybody else waits.
         let now = self.store.time().await?;
-        let overdue = self.store.overdue(now, SWEEP_MAX).await?;
+        let overdue = if self.knows_who_is_late() {
+            self.store.overdue(now, SWEEP_MAX).await?
+        } else {
+            self.store.owing(now, SWEEP_MAX).await?
+        };
         let found = u32::try_from(overdue.len())?;
-        let bringing_back = stream::iter(overdue).map(|overdue| self.bring_back(overdue, now));
+        let this = &*self;
+        let bringing_back = stream::iter(overdue).map(|overdue| this.bring_back(overdue, now));
         bringing_back.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         metrics::counter!("orderfleet_orders_swept_total").increment(u64::from(found));
         if found > 0 {
             tracing::info!(swept = found, "orders brought back");
         }
         Ok(found)
+    }
+
+    /// An order whose wait is long over may only be waiting behind a pause of its lane, or in the queue that is being worked off
+    /// since. To bring it back by `orders.retry` would lead it around the pause.
+    fn knows_who_is_late(&self) -> bool {
+        let longest = Duration::from_millis(Tier::H1.millis().unsigned_abs());
+        self.paused_at.is_none_or(|at| at.elapsed() > longest)
     }
 
     /// One order. A worker that is killed before it is put aside leaves it for the next sweep, and a message too many.

@@ -2,22 +2,21 @@
 
 use std::process::ExitCode;
 
-use clap::builder::NonEmptyStringValueParser;
-use orderfleet_operations::dead_letters::{DiscardPlan, Discarded};
+use orderfleet_operations::dead_letters::{DISCARDED_MAX, DiscardPlan, Discarded};
 use orderfleet_storage::LetterGroup;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::selection::RequiredSelection;
-use super::{asked, dead_letters, failed, letters_of, nothing};
-use crate::exit::{Failure, INTERRUPTED, PARTLY, PLAN_CHANGED};
+use super::{asked, check_expected, dead_letters, failed, letters_of, nothing, progress_bar};
+use crate::exit::{INTERRUPTED, PARTLY};
 use crate::fleet::FleetArgs;
 use crate::output::{Output, Row as _, table};
 
 const EXAMPLES: &str = "\
 Examples:
   orderfleet dlq discard --where 'queue=conflict and age>30d'
-  orderfleet dlq discard --where 'queue=conflict and age>30d' --yes --expect 198 --reason answered
+  orderfleet dlq discard --where 'queue=conflict and age>30d' --yes --expect PLAN --reason answered
   orderfleet dlq list --where 'class=unreadable' --ids-only | orderfleet dlq discard --ids -
 
 Without --yes nothing is done: what would be discarded is shown. A discarded dead letter is kept,
@@ -30,7 +29,7 @@ Exit codes:
     4  nothing matches
     5  the database refuses the user
     6  the database does not answer; the same command again continues
-    8  with --expect: there are more or fewer by now; nothing was done
+    8  with --expect: there are others by now; nothing was done
   130  interrupted; the same command again continues";
 
 /// Give dead letters up; shows what that would be, and with --yes does it
@@ -39,14 +38,17 @@ Exit codes:
 pub(super) struct Args {
     #[command(flatten)]
     selection: RequiredSelection,
+    /// Only so many, the oldest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(DISCARDED_MAX)))]
+    limit: Option<u32>,
     /// Do it
     #[arg(long, requires = "reason")]
     yes: bool,
-    /// Do it only if they are so many, as shown before
-    #[arg(long, value_name = "N", requires = "yes")]
-    expect: Option<u64>,
+    /// Do it only if they are so many, or only if the plan has this id, as shown before
+    #[arg(long, value_name = "N|PLAN", requires = "yes")]
+    expect: Option<String>,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,
@@ -55,6 +57,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Outcome<'a> {
     database: &'a str,
+    plan: &'a str,
     count: u64,
     groups: &'a [LetterGroup],
     /// None where it was only planned.
@@ -64,14 +67,14 @@ struct Outcome<'a> {
 /// Prints the plan; with --yes, does it and prints what came of it.
 ///
 /// # Errors
-/// Nothing was chosen, the number is not the expected one, the database does not answer, or the operator log refuses the
+/// Nothing was chosen, the plan is not the expected one, the database does not answer, or the operator log refuses the
 /// record.
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let Args { selection, yes, expect, reason, fleet } = args;
+    let Args { selection, limit, yes, expect, reason, fleet } = args;
     let chosen = selection.resolve()?;
     let fleet = fleet.resolve()?;
     let letters = dead_letters(&fleet).await?;
-    let plan = letters.plan_discard(chosen.filter, &chosen.text).await.map_err(failed)?;
+    let plan = letters.plan_discard(chosen.filter, limit, &chosen.text).await.map_err(failed)?;
     let database = fleet.database.name.as_str();
     if plan.count == 0 {
         print(output, database, &plan, None)?;
@@ -83,16 +86,12 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
             "{} of the database {database} would be discarded; nothing is done",
             letters_of(plan.count)
         );
-        eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.count);
+        eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.id);
         return Ok(ExitCode::SUCCESS);
     };
-    if expect.is_some_and(|expected| expected != plan.count) {
-        let what = format!("it would be {} by now; nothing was done", letters_of(plan.count));
-        let next = "look again without --yes, then give the number that is shown".into();
-        return Err(Failure { what, next, code: PLAN_CHANGED }.into());
-    }
+    check_expected(expect.as_deref(), &plan.id, plan.count)?;
     let stop = CancellationToken::new();
-    let bar = indicatif::ProgressBar::new(plan.count);
+    let bar = progress_bar(plan.count);
     let asked = asked(reason)?;
     let done = tokio::select! {
         done = letters.discard(&plan, &asked, &stop, |done| bar.set_position(seen_to(done))) => done,
@@ -113,7 +112,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 }
 
 fn print(output: Output, database: &str, plan: &DiscardPlan, done: Option<Discarded>) -> anyhow::Result<()> {
-    let result = Outcome { database, count: plan.count, groups: &plan.groups, done };
+    let result = Outcome { database, plan: &plan.id, count: plan.count, groups: &plan.groups, done };
     output.print(&result, &table(LetterGroup::HEADER, plan.groups.iter().map(LetterGroup::cells)))
 }
 

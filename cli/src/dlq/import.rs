@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::builder::NonEmptyStringValueParser;
+use indicatif::{ProgressBar, ProgressBarIter};
 use orderfleet_operations::dead_letters::Imported;
 use serde::Serialize;
 
-use super::{asked, dead_letters, failed, letters_of, nothing};
+use super::{asked, dead_letters, failed, letters_of, nothing, progress_of_bytes};
 use crate::fleet::FleetArgs;
 use crate::output::{Output, table};
 
@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, requires = "reason")]
     yes: bool,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,
@@ -62,7 +62,10 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let fleet = args.fleet.resolve()?;
     let letters = dead_letters(&fleet).await?;
     let database = &fleet.database.name;
-    let planned = letters.plan_import(&mut open(&args.file)?).await.map_err(failed)?;
+    let (mut lines, bar) = open(&args.file)?;
+    let planned = letters.plan_import(&mut lines).await;
+    bar.finish_and_clear();
+    let planned = planned.map_err(failed)?;
     let (true, Some(reason)) = (args.yes, args.reason) else {
         print(output, planned, false)?;
         if planned == Imported::default() {
@@ -74,7 +77,12 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     };
     let source = args.file.display().to_string();
-    let imported = letters.import(&mut open(&args.file)?, &source, &asked(reason)?).await.map_err(failed)?;
+    let asked = asked(reason)?;
+    let (mut lines, bar) = open(&args.file)?;
+    let tell = |Imported { new, known }: &Imported| bar.set_message(format!("new {new} known {known}"));
+    let imported = letters.import(&mut lines, &source, &asked, tell).await;
+    bar.finish_and_clear();
+    let imported = imported.map_err(failed)?;
     print(output, imported, true)?;
     if imported == Imported::default() {
         return Ok(nothing("the file holds no dead letter"));
@@ -83,8 +91,12 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
-    Ok(BufReader::new(File::open(path).with_context(|| format!("reading {}", path.display()))?))
+/// The file, and a bar that moves on as it is read.
+fn open(path: &Path) -> anyhow::Result<(BufReader<ProgressBarIter<File>>, ProgressBar)> {
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (bytes, file) = opened.with_context(|| format!("reading {}", path.display()))?;
+    let bar = progress_of_bytes(bytes);
+    Ok((BufReader::new(bar.wrap_read(file)), bar))
 }
 
 fn print(output: Output, imported: Imported, is_done: bool) -> anyhow::Result<()> {

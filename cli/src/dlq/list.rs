@@ -9,7 +9,7 @@ use orderfleet_storage::{LETTERS_MAX, Letter, LetterFilter};
 
 use super::selection::{Selection, place};
 use super::stats::shortened;
-use super::{dead_letters, failed, nothing};
+use super::{dead_letters, failed, listed};
 use crate::fleet::FleetArgs;
 use crate::orders::time::age;
 use crate::output::{Output, Row};
@@ -23,8 +23,12 @@ Examples:
 
 Listing takes nothing out of a queue and changes no order of anything.
 
-Exit codes: 0, 4 where nothing matches,
-5 where the database refuses the user, 6 where it does not answer";
+Exit codes:
+  0  listed
+  3  listed, but for dead letters that this build cannot read; stderr names them
+  4  nothing matches
+  5  the database refuses the user
+  6  the database does not answer";
 
 /// List dead letters, oldest first
 #[derive(Debug, clap::Args)]
@@ -68,12 +72,13 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let chosen = args.selection.resolve()?;
     let letters = dead_letters(&args.fleet.resolve()?).await?;
     let mut printer = Printer { output, ids_only: args.ids_only, printed: 0 };
-    if args.newest {
+    let unreadable = if args.newest {
         let newest = letters.newest(&chosen.filter, args.limit).await.map_err(failed)?;
-        printer.print(&newest)?;
+        printer.print(&newest.letters)?;
+        newest.unreadable
     } else {
-        oldest(&letters, &chosen.filter, args.limit as usize, &mut printer).await?;
-    }
+        oldest(&letters, &chosen.filter, args.limit as usize, &mut printer).await?
+    };
     printer.end()?;
     let shown = printer.printed;
     if shown >= args.limit.min(LETTERS_MAX) as usize {
@@ -84,33 +89,37 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
             eprintln!("{shown} of {all} are shown; {hint}");
         }
     }
-    Ok(if shown == 0 { nothing("no dead letter matches") } else { ExitCode::SUCCESS })
+    Ok(listed(shown, &unreadable))
 }
 
+/// Prints the oldest, and returns the ids of those that cannot be read.
 async fn oldest(
     letters: &DeadLetters,
     filter: &LetterFilter,
     limit: usize,
     printer: &mut Printer,
-) -> anyhow::Result<()> {
-    let (mut after, mut found, mut kept) = (None, 0, Vec::new());
-    while found < limit {
-        let room = u32::try_from(limit - found).unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
+) -> anyhow::Result<Vec<String>> {
+    let (mut after, mut left, mut kept, mut unreadable) = (None, limit, Vec::new(), Vec::new());
+    while left > 0 {
+        let room = u32::try_from(left).unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
         let page = letters.page(filter, after.as_ref(), room).await.map_err(failed)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.cursor());
-        found += page.len();
+        left -= page.letters.len() + page.unreadable.len();
+        unreadable.extend(page.unreadable);
         if printer.is_streaming() {
-            printer.print(&page)?;
+            printer.print(&page.letters)?;
         } else {
             // Most of a letter, and not in the table.
-            kept.extend(page.into_iter().map(|letter| Letter { attempts: Vec::new(), ..letter }));
+            kept.extend(page.letters.into_iter().map(|letter| Letter { attempts: Vec::new(), ..letter }));
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
         }
     }
     if !printer.is_streaming() {
         printer.print(&kept)?;
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 struct Printer {

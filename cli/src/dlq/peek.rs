@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use orderfleet_domain::saga::DeadLetterQueue;
 use orderfleet_messaging::{Inspector, Topology};
-use orderfleet_storage::{Condition, Letter, LetterFilter, queue_of_word, queue_word};
+use orderfleet_storage::{Condition, Letter, LetterFilter, LetterPage, queue_of_word, queue_word};
 use serde::Serialize;
 
-use super::{dead_letters, failed, nothing};
+use super::{dead_letters, failed, listed, nothing};
 use crate::exit::{DEPENDENCY_DOWN, Failure};
 use crate::fleet::{Fleet, FleetArgs, unusable_broker};
 use crate::output::{Output, Row as _, table};
@@ -20,7 +20,7 @@ Examples:
 Nothing is consumed: messages that still wait in the broker are counted, not read, and stay in
 their order, uncharged. The dead letters shown are those that workers have parked in the database.
 
-Exit codes: 0, 4 where it is empty in both,
+Exit codes: 0, 3 where this build cannot read some, 4 where it is empty in both,
 5 where they refuse the user, 6 where broker or database do not answer";
 
 /// Look into a queue of dead letters without taking anything out
@@ -62,7 +62,8 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let letters = dead_letters(&fleet).await?;
     let filter = LetterFilter::With(Condition::Queue(queue.clone()));
     let parked = letters.count(&filter).await.map_err(failed)?;
-    let oldest = letters.page(&filter, None, args.limit).await.map_err(failed)?;
+    let LetterPage { letters: oldest, unreadable, .. } =
+        letters.page(&filter, None, args.limit).await.map_err(failed)?;
     let (waiting, consumers) = (counts.ready, counts.consumers);
     let word = queue_word(&queue);
     let rows = table(Letter::HEADER, oldest.iter().map(Letter::cells));
@@ -75,7 +76,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         oldest.len(),
         if waiting > 0 && consumers == 0 { ": no worker of the role `park` takes them" } else { "" }
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(listed(oldest.len() + waiting as usize, &unreadable))
 }
 
 fn known_queue(word: &str, topology: &Topology) -> anyhow::Result<DeadLetterQueue> {

@@ -11,10 +11,10 @@ use orderfleet_operations::replay::{self, Budget, Plan, PlanError};
 use orderfleet_storage::{Replay, Store};
 
 use super::selection::RequiredSelection;
-use super::{failed, letters_of, nothing};
-use crate::exit::{Failure, NOTHING_MATCHED, PLAN_CHANGED};
+use super::{asked, check_expected, failed, letters_of, nothing, progress_bar};
+use crate::exit::{Failure, NOTHING_MATCHED};
 use crate::fleet::{Fleet, FleetArgs};
-use crate::output::Output;
+use crate::output::{Output, visible};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,13 +29,16 @@ Without --yes nothing is done: what would become of the dead letters is shown. A
 UNDONE starts a new run from its first step; one that is HELD goes on where it stands. Messages go
 through the lane of replays, which live orders never wait for, in batches of 1, 2, 5, 10, 20, … up
 to --batch-max, each sent only when the orders of the one before have ended. Two operators can
-replay the same dead letters at once: each of them comes back once.
+replay the same dead letters at once: each of them comes back once. An order that stands otherwise
+than planned when its turn comes is left alone.
 
 Exit codes:
     0  done, or shown
     1  some orders failed again
-    3  some were left: another operator had them, or their orders did not end in time
+    3  for some nothing was published: their orders had moved on, or another operator had them;
+       or orders did not end in time
     4  nothing matches
+    5  the database or the broker refuses the user
     6  the database or the broker does not answer; --resume goes on with what was begun
     7  stopped: more than --stop-at percent of the orders failed again
     8  with --expect: there are others by now; nothing was done
@@ -59,8 +62,8 @@ pub(super) struct Args {
     /// Do it only if they are so many, or only if the plan has this id, as shown before
     #[arg(long, value_name = "N|PLAN", requires = "yes")]
     expect: Option<String>,
-    /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Why, for the operator log; with --resume, if it is not what was given at the beginning
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     /// Messages per second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -110,13 +113,18 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     }
     if let Some(id) = &args.resume {
         let replay = known(&store, id).await?;
+        let asked = asked(args.reason.unwrap_or_else(|| replay.why.clone()))?;
         let publisher = carrying::publisher(&fleet).await?;
-        let act = carrying::record(&store, &replay).await?;
-        return carrying::carry_out(&fleet, store, publisher, replay, act, budget, output).await;
+        let begun = carrying::resume(&store, replay, asked).await?;
+        return carrying::carry_out(&fleet, store, publisher, begun, budget, output).await;
     }
     let chosen = args.selection.resolve()?;
     let limit = args.limit.map(|limit| limit as usize);
     let plan = replay::plan(&store, &chosen.filter, &chosen.text, limit).await.map_err(plan_failed)?;
+    for id in &plan.unreadable {
+        eprintln!("{} cannot be read by this build, and stays as it is", visible(id));
+    }
+    check_expected(args.expect.as_deref(), &plan.id, plan.items.len() as u64)?;
     let database = fleet.database.name.as_str();
     if plan.items.is_empty() {
         if args.forecast {
@@ -136,15 +144,15 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         eprintln!("next:  the same command with --yes --expect {} --reason TEXT", plan.id);
         return Ok(ExitCode::SUCCESS);
     };
-    check_expected(&plan, args.expect.as_deref())?;
+    let asked = asked(reason)?;
     let publisher = carrying::publisher(&fleet).await?;
-    let (replay, act) = carrying::begin(&store, plan, reason).await?;
-    carrying::carry_out(&fleet, store, publisher, replay, act, budget, output).await
+    let begun = carrying::begin(&store, plan, asked).await?;
+    carrying::carry_out(&fleet, store, publisher, begun, budget, output).await
 }
 
 /// Prints how the orders of a plan would fare.
 async fn foresee(fleet: &Fleet, store: &Store, plan: &Plan, output: Output) -> anyhow::Result<ExitCode> {
-    let bar = carrying::progress_bar(u32::try_from(plan.items.len())?);
+    let bar = progress_bar(plan.items.len() as u64);
     let policy = fleet.policy()?;
     let forecasts =
         forecast::forecast(store, &policy, &plan.items, |seen| bar.set_position(seen as u64)).await;
@@ -152,17 +160,6 @@ async fn foresee(fleet: &Fleet, store: &Store, plan: &Plan, output: Output) -> a
     output.print_rows(&forecast::summary(&plan.items, &forecasts?))?;
     eprintln!("nothing is changed\nnext:  the same command with --yes --expect {} --reason TEXT", plan.id);
     Ok(ExitCode::SUCCESS)
-}
-
-fn check_expected(plan: &Plan, expected: Option<&str>) -> anyhow::Result<()> {
-    let Some(expected) = expected else { return Ok(()) };
-    if expected == plan.id || expected == plan.items.len().to_string() {
-        return Ok(());
-    }
-    let what =
-        format!("the plan is {} by now, of {} dead letters; nothing was done", plan.id, plan.items.len());
-    let next = "look again without --yes, then give the plan's id that is shown".into();
-    Err(Failure { what, next, code: PLAN_CHANGED }.into())
 }
 
 async fn known(store: &Store, id: &str) -> anyhow::Result<Replay> {

@@ -4,8 +4,6 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::builder::NonEmptyStringValueParser;
-
 use super::{asked, dead_letters, failed};
 use crate::exit::{Failure, NOTHING_MATCHED};
 use crate::fleet::FleetArgs;
@@ -34,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, requires = "reason")]
     reveal: bool,
     /// Why, for the operator log
-    #[arg(long, value_name = "TEXT", requires = "reveal", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", requires = "reveal", value_parser = crate::fleet::reason)]
     reason: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,

@@ -48,17 +48,20 @@ struct Watch {
     from: Timestamp,
     /// Those that were shown and may be met again.
     shown: BTreeSet<(Timestamp, String)>,
+    /// Those that cannot be read, and were named.
+    unreadable: BTreeSet<String>,
 }
 
 /// Prints one line per letter, without end.
 ///
 /// # Errors
-/// The database does not answer at the beginning, or stdout cannot be written.
+/// The database does not answer at the beginning, or refuses the user, or stdout cannot be written.
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let filter = args.selection.resolve()?.filter;
     let letters = dead_letters(&args.fleet.resolve()?).await?;
     let output = if output == Output::Json { Output::Jsonl } else { output };
-    let mut watch = Watch { letters, filter, output, from: Timestamp::now(), shown: BTreeSet::new() };
+    let (from, shown, unreadable) = (Timestamp::now(), BTreeSet::new(), BTreeSet::new());
+    let mut watch = Watch { letters, filter, output, from, shown, unreadable };
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_away = false;
@@ -66,6 +69,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         ticks.tick().await;
         match watch.look().await? {
             Ok(()) => is_away = false,
+            Err(DeadLetterError::Store(error)) if error.is_refusal() => return Err(failed(error.into())),
             Err(error) if !is_away => {
                 eprintln!("waiting for the database: {:#}", failed(error));
                 is_away = true;
@@ -84,13 +88,18 @@ impl Watch {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
-            let Some(last) = page.last() else { break };
-            after = last.cursor();
-            for letter in &page {
+            for id in page.unreadable {
+                if self.unreadable.insert(id.clone()) {
+                    eprintln!("{} cannot be read by this build", visible(&id));
+                }
+            }
+            for letter in &page.letters {
                 if self.shown.insert((letter.first_seen, letter.id.clone())) {
                     self.show(letter)?;
                 }
             }
+            let Some(next) = page.next else { break };
+            after = next;
         }
         self.move_on();
         Ok(Ok(()))
@@ -103,6 +112,9 @@ impl Watch {
         self.from = self.from.max(newest.saturating_sub(OVERLAP).unwrap_or(newest));
         while self.shown.first().is_some_and(|(at, _)| *at < self.from) || self.shown.len() > REMEMBERED_MAX {
             self.shown.pop_first();
+        }
+        while self.unreadable.len() > REMEMBERED_MAX {
+            self.unreadable.pop_first();
         }
     }
 

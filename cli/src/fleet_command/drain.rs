@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::progress::Progress;
-use super::{asked, failed, pause_length, watch};
-use crate::exit::{INTERRUPTED, TIMED_OUT};
+use super::{asked, failed, pause_length, tell_of_replaced, watch};
+use crate::exit::{Failure, INTERRUPTED, TIMED_OUT};
 use crate::fleet::FleetArgs;
 use crate::orders::time::duration;
 use crate::output::Output;
@@ -23,11 +23,13 @@ Examples:
 
 Pauses queue:new, then waits until no message is in another lane or a wait tier, no delivery is in
 the hand of a worker, and no order is under way but those that wait for a person. Producers go on
-accepting orders, which wait in their queues. Ctrl-C ends the waiting, not the pause.
+accepting orders, which wait in their queues. Ctrl-C ends the waiting, not the pause. A pause of
+queue:new that is in force and lasts longer keeps its end.
 
 Exit codes:
     0  nothing is in flight
     1  too many pauses, or the reason is too long
+    2  --timeout is not shorter than --for: fresh orders would be taken again before it is up
     6  the database does not answer; the same command again does no harm
     9  something is still in flight after --timeout; fresh orders stay paused
   130  interrupted; the same command again goes on waiting";
@@ -36,13 +38,13 @@ Exit codes:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Why; shown to everybody who looks, and recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Why; shown to operators who look, and recorded in the operator log
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     /// How long fresh orders are paused, at most 7 days
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = pause_length)]
     length: Duration,
-    /// How long to wait
+    /// How long to wait, less than --for
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -62,15 +64,20 @@ struct Drained<'a> {
 /// Pauses fresh orders and waits.
 ///
 /// # Errors
-/// The database does not answer, or the operator log refuses the record: then nothing is paused.
+/// The times do not fit, the database does not answer, or the operator log refuses the record: then nothing is paused.
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Args { reason, length, timeout, fleet } = args;
+    if timeout >= length {
+        let what = "fresh orders would be taken again before the time to wait is up";
+        return Err(Failure::usage(what, "--timeout shorter than --for: --for 4h --timeout 30m").into());
+    }
     let asked = asked(reason)?;
     let fleet = fleet.resolve()?;
     let pauses = Pauses::new(fleet.store().await?);
     let mut watch = watch(&fleet)?;
-    let paused =
-        pauses.pause(&asked, "fleet.drain", &PauseTarget::NewOrders, length).await.map_err(failed)?;
+    let pausing = pauses.pause_at_least(&asked, "fleet.drain", &PauseTarget::NewOrders, length);
+    let paused = pausing.await.map_err(failed)?;
+    tell_of_replaced(paused.replaced.as_ref());
     eprintln!("no fresh orders are taken until {:.0}", paused.pause.until);
     for other in pauses.in_force().await.map_err(failed)? {
         if other.target != PauseTarget::NewOrders {

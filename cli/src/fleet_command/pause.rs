@@ -6,9 +6,14 @@ use std::time::Duration;
 use orderfleet_operations::pause::{Pauses, check_target};
 use orderfleet_storage::PauseTarget;
 
-use super::{asked, failed, left_of, pause_length};
-use crate::fleet::FleetArgs;
-use crate::output::{Output, visible};
+use tokio::time::timeout;
+
+use super::{asked, failed, pause_length, tell_of_replaced, watch};
+use crate::fleet::{Fleet, FleetArgs};
+use crate::output::Output;
+
+/// Longest look for what is only warned of.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,15 +25,16 @@ Examples:
 
 What a target stops:
   queue:NAME         nothing is taken from the queue: new, new.0, retry, replay, compensate,
-                     quarantine, dead.NAME; what workers have in hand is finished
+                     quarantine, dead.NAME; what workers have begun is finished
   downstream:STEP    no call goes to the service of this step, nor to undo
   account:ACCOUNT    no call is made for orders of this account
   fingerprint:ID     an order whose last attempt, at the step in hand, failed like this is not
                      tried again; `orderfleet dlq stats` shows the fingerprints of failures
 
 Workers obey within a second. An order that a pause stops waits at no charge, its step's deadline
-too, and looks again after at most 30 seconds. Producers go on accepting orders. Your name and the
-reason are shown in the history of the orders that wait, which their account can read.
+too, and looks again after at most 30 seconds. Producers go on accepting orders. The history of an
+order that waits, which its account can read, says what is paused and until when. Workers of a build
+that knows no pauses obey none: stderr names the queues of consumers that say nothing of themselves.
 
 Exit codes:
   0  paused
@@ -47,8 +53,8 @@ pub(super) struct Args {
     /// What to pause
     #[arg(value_name = "TARGET")]
     target: PauseTarget,
-    /// Why; shown to everybody who looks, and recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Why; shown to operators who look, and recorded in the operator log
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     /// For how long, at most 7 days
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = pause_length)]
@@ -68,11 +74,24 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     check_target(&target, &fleet.topology()?, &fleet.policy()?).map_err(failed)?;
     let pauses = Pauses::new(fleet.store().await?);
     let paused = pauses.pause(&asked, "fleet.pause", &target, length).await.map_err(failed)?;
-    if let Some(before) = &paused.replaced {
-        let (left, reason) = (left_of(before), visible(&before.reason));
-        eprintln!("in place of {}'s pause, which had {left} left: {reason}", before.owner);
-    }
+    tell_of_replaced(paused.replaced.as_ref());
     output.print(&paused, &format!("{target} is paused until {:.0}", paused.pause.until))?;
+    warn_of_silence(&fleet).await?;
     eprintln!("next:  orderfleet fleet resume {target} --reason TEXT");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn warn_of_silence(fleet: &Fleet) -> anyhow::Result<()> {
+    let mut watch = watch(fleet)?;
+    // Without the broker there is nothing to see, and the pause is made.
+    let Ok(status) = timeout(LOOK_WITHIN, watch.look()).await else { return Ok(()) };
+    let silent = status.consumed_in_silence();
+    if !silent.is_empty() {
+        eprintln!(
+            "warning: a consumer of {} says nothing of itself; workers of a build that knows no pauses obey none: \
+             orderfleet fleet status",
+            silent.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(value_name = "TARGET")]
     target: PauseTarget,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     #[command(flatten)]
     fleet: FleetArgs,

@@ -45,7 +45,7 @@ pub(super) struct Args {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(WORKERS_MAX)))]
     workers: u16,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     /// The fleet's folder, as given to `orderfleet up`
     #[arg(long, value_name = "DIR", default_value = ".orderfleet")]

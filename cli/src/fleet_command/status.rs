@@ -24,8 +24,9 @@ Examples:
 On a terminal it looks every second until Ctrl-C; elsewhere, with --once or with another --output it
 looks once. Queues are as the broker counts them; what is in hand, rates, ages and circuits are what
 workers say of themselves every two seconds. `unknown`, as JSON null, is what cannot be seen: it may
-be none, and it may be much. AGE of a queue is how long ago what was taken from it last had been
-accepted; that of a worker is how long ago it was heard of.
+be none, and it may be much. AGE of a queue is how long what was taken from it last, within the last
+two seconds, had been accepted before; nothing is known of what nobody takes, as the broker does not
+say how old that is. AGE of a worker is how long ago it was heard of.
 
 Exit codes:
   0  looked

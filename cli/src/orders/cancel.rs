@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(value_name = "ORDER")]
     order_id: OrderId,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     /// Whose order it is; needed where it is not stored yet
     #[arg(long, value_name = "ACCOUNT")]

@@ -148,6 +148,9 @@ fn waits_for(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::Worker { owner, until } => {
             format!("worker {owner}, which has it in hand; its lease ends in {}", age(now, *until))
         }
+        Waiting::Paused { target, until } => {
+            format!("the end of a pause: {target}, in {} unless somebody resumes it", age(now, *until))
+        }
         Waiting::NextTry { at } => format!("its next try, in {}", age(now, *at)),
         Waiting::Sweeper => "the sweeper: a publish is owed".into(),
         Waiting::Nobody { since } => {

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DECISION", value_parser = decision)]
     decision: Decision,
     /// Why; recorded in the operator log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
     /// Settle or discard, and do not only say what would happen
     #[arg(long)]

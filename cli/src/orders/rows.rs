@@ -107,6 +107,7 @@ fn waits_for(waiting: &Waiting) -> String {
     match waiting {
         Waiting::Person { since } => format!("person:{}", age(*since, now)),
         Waiting::Worker { owner, until } => format!("worker:{owner}:{}", age(now, *until)),
+        Waiting::Paused { target, until } => format!("paused:{target}:{}", age(now, *until)),
         Waiting::NextTry { at } => format!("next-try:{}", age(now, *at)),
         Waiting::Sweeper => "sweeper".into(),
         Waiting::Nobody { since } => format!("nobody-came:{}", age(*since, now)),

@@ -20,6 +20,8 @@ Examples:
 What an order waits for:
   person       a decision: orderfleet orders resolve ORDER
   worker       the worker that has it in hand, for the rest of its lease
+  paused       the end of a pause of its service, account or last failure, or of a queue that
+               its message may be in, in so long: orderfleet fleet pauses
   next-try     its next try, for so long; the service failed or was not reached
   nobody-came  a worker: its next try was due so long ago. Do workers run?
   sweeper      a publish that is owed; workers of the role sweep make it

@@ -30,7 +30,7 @@ With --output json or jsonl every change is a JSON value on a line of its own.
 
 Exit codes:
     0  every order has ended, DONE or UNDONE
-    3  what has not ended is held: it waits for a person
+    3  what has not ended is held, and waits for a person, or cannot be read by this build
     4  none of the orders was stored within --timeout
     5  the database refuses the user
     6  the database does not answer at the start; later on it is waited for
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let store = fleet.resolve()?.store().await?;
     let ids = if orders.is_empty() { under_way(&store).await? } else { named };
     if ids.is_empty() {
-        eprintln!("no order is under way");
+        eprintln!("{}", if orders.is_empty() { "no order is under way" } else { "no order was named" });
         return Ok(NOTHING_MATCHED.into());
     }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -105,10 +105,14 @@ async fn follow(watch: &mut Watch, deadline: Option<Instant>, output: Output) ->
     let mut silent = false;
     loop {
         match watch.look().await {
-            Ok(changed) => {
-                changed.iter().try_for_each(|order| print(order, output))?;
+            Ok(seen) => {
+                seen.changed.iter().try_for_each(|order| print(order, output))?;
+                for id in &seen.unreadable {
+                    eprintln!("{id} cannot be read by this build, and is not watched");
+                }
                 silent = false;
             }
+            Err(error) if error.is_refusal() => return Err(list_failure(error)),
             Err(error) if !silent => {
                 eprintln!("the database does not answer, and is waited for: {error}");
                 silent = true;
@@ -156,17 +160,19 @@ fn detail(order: &ListedOrder) -> String {
 }
 
 fn exit_code(watched: Watched) -> ExitCode {
-    let Watched { ended, held, open, absent } = watched;
-    if std::io::stderr().is_terminal() || held + open + absent > 0 {
+    let Watched { ended, held, open, absent, unreadable } = watched;
+    if std::io::stderr().is_terminal() || held + open + absent + unreadable > 0 {
         eprintln!("{ended} ended, {held} held, {open} under way, {absent} not stored");
     }
     match watched {
-        Watched { held: 0, open: 0, absent: 0, .. } => ExitCode::SUCCESS,
+        Watched { held: 0, open: 0, absent: 0, unreadable: 0, .. } => ExitCode::SUCCESS,
         Watched { open: 0, absent: 0, .. } => {
-            eprintln!("next:  orderfleet orders list --status held");
+            if held > 0 {
+                eprintln!("next:  orderfleet orders list --status held");
+            }
             PARTLY.into()
         }
-        Watched { ended: 0, held: 0, open: 0, .. } => NOTHING_MATCHED.into(),
+        Watched { ended: 0, held: 0, open: 0, unreadable: 0, .. } => NOTHING_MATCHED.into(),
         _ => TIMED_OUT.into(),
     }
 }

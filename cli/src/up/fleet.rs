@@ -125,7 +125,8 @@ impl Fleet {
 
     /// Begins to stop the youngest that are too many, or starts those that are missing. Waits for nothing.
     fn scale(&mut self, folder: &Folder, wanted: u16) -> anyhow::Result<()> {
-        self.members.retain(|(_, member)| !(member.is_stopping() && member.is_over()));
+        // Whoever was given up is missing, and is tried anew.
+        self.members.retain(|(_, member)| !member.is_over());
         let (mut taken, mut running) = (BTreeSet::new(), BTreeSet::new());
         for (number, member) in self.numbered_workers() {
             taken.insert(number);

@@ -37,6 +37,7 @@ pub(super) struct Member {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// For the first time, or again.
     Starting,
     Ready,
     GivenUp,
@@ -53,6 +54,7 @@ impl Member {
             ready_url,
             client: reqwest::Client::new(),
             ends: VecDeque::new(),
+            was_ready: false,
             state,
             stop: stop.clone(),
         };
@@ -81,7 +83,7 @@ impl Member {
         &self.name
     }
 
-    /// Whether it has been ready and is not given up.
+    /// Whether it runs and has been ready since its last start.
     pub(super) fn is_ready(&self) -> bool {
         *self.state.borrow() == State::Ready
     }
@@ -114,6 +116,8 @@ struct Supervisor {
     ready_url: Option<String>,
     client: reqwest::Client,
     ends: VecDeque<Instant>,
+    /// Ever.
+    was_ready: bool,
     state: watch::Sender<State>,
     stop: CancellationToken,
 }
@@ -134,6 +138,7 @@ impl Supervisor {
     async fn keep_running(&mut self) {
         loop {
             let ended = self.until_ended().await;
+            self.state.send_replace(State::Starting);
             self.report(&ended);
             if !self.start_again().await {
                 self.state.send_replace(State::GivenUp);
@@ -143,13 +148,12 @@ impl Supervisor {
     }
 
     async fn until_ended(&mut self) -> Result<ExitStatus, Error> {
-        if *self.state.borrow() == State::Starting {
-            select! {
-                ended = self.child.wait() => return ended,
-                () = until_ready(&self.client, self.ready_url.as_deref()) => {}
-            }
-            self.state.send_replace(State::Ready);
+        select! {
+            ended = self.child.wait() => return ended,
+            () = until_ready(&self.client, self.ready_url.as_deref()) => {}
         }
+        self.was_ready = true;
+        self.state.send_replace(State::Ready);
         self.child.wait().await
     }
 
@@ -168,7 +172,7 @@ impl Supervisor {
     async fn start_again(&mut self) -> bool {
         loop {
             let ends = self.count_end();
-            if ends >= ENDS_AT_START_MAX && *self.state.borrow() == State::Starting {
+            if ends >= ENDS_AT_START_MAX && !self.was_ready {
                 return false;
             }
             sleep(backoff(ends)).await;

@@ -24,7 +24,7 @@ pub(crate) struct Workers {
     pub(crate) wanted: u16,
     /// Ready, and not stopping.
     pub(crate) ready: u16,
-    /// Started, and not ready yet.
+    /// Starting, for the first time or again after an unexpected end, and not ready yet.
     pub(crate) starting: u16,
     /// Finishing what they have in hand.
     pub(crate) stopping: u16,

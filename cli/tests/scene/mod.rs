@@ -2,6 +2,8 @@
 //! settings that name them.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod mongo;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, Output};

@@ -1,15 +1,15 @@
 //! Supervised consuming: re-subscribes after anything that ends a subscription, pauses and drains when asked to.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use orderfleet_domain::saga::Lane;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TrackedFuture},
@@ -42,21 +42,39 @@ pub struct Subscription<S = Lane> {
 /// What is said to one subscription and seen of it while it is consumed. Clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Control {
-    paused: Arc<AtomicBool>,
+    paused: watch::Sender<bool>,
     in_hand: TaskTracker,
 }
 
 impl Control {
-    /// While paused nothing new is taken of this queue, and the others go on; what is in hand is finished. Obeyed within a
-    /// fifth of a second and the broker's answer. A second call changes nothing.
+    /// While paused no delivery of this queue is begun, and the others go on; what was begun is finished. No more is taken of
+    /// it within a fifth of a second and the broker's answer. What waits for its turn is given back after a second, which the
+    /// broker counts as a delivery: once a pause at most, if all who consume it are paused within that time. A second call
+    /// changes nothing.
     pub fn pause(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Relaxed);
+        self.paused.send_if_modified(|before| std::mem::replace(before, paused) != paused);
     }
 
     /// Whether it is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+        *self.paused.borrow()
+    }
+
+    /// Returns once it is so.
+    pub(crate) async fn until(&self, paused: bool) {
+        // It fails without a sender, and there is this one.
+        let _ = self.paused.subscribe().wait_for(|now| *now == paused).await;
+    }
+
+    /// Returns once it has been paused for so long.
+    pub(crate) async fn paused_for(&self, length: Duration) {
+        loop {
+            self.until(true).await;
+            if timeout(length, self.until(false)).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Deliveries of this queue that are being worked on, or wait in this process for their turn.

@@ -6,18 +6,20 @@ mod change;
 mod difference;
 mod login;
 mod probe;
+mod rights;
 
 use std::{fmt, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::{
     Channel, Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use orderfleet_domain::saga::Lane;
 use tokio::time::timeout;
 
-use crate::{BrokerSettings, ConnectError, Topology, connection::connect};
+use crate::{BrokerSettings, ConnectError, Topology, connection::connect, settings::PARTITIONS_MAX};
 
 use answer::{ANSWER_TIMEOUT, PRECONDITION_FAILED, answer, code, is_missing, told};
 
@@ -25,6 +27,7 @@ pub use answer::InspectionError;
 pub use difference::Difference;
 pub use login::Login;
 pub use probe::Probe;
+pub use rights::Refusal;
 
 /// Pieces looked at at once, each on a channel of its own: a difference closes the channel it was found on.
 const LOOKS_AT_ONCE: usize = 16;
@@ -45,6 +48,9 @@ pub enum Item {
 pub struct Counts {
     /// Messages waiting for a consumer or for their time to live. Those on their way to a dead-letter exchange, at least
     /// once, are not among them.
+    ///
+    /// Zero is also what the broker says of a quorum queue whose leader does not answer, or that has none
+    /// (`rabbit_quorum_queue:stat/2`, RabbitMQ 3.10 to 4.1): nothing may be thrown away on the strength of it.
     pub ready: u32,
     /// Consumers. Of a quorum queue also those that were cancelled while messages are still in their hands.
     pub consumers: u32,
@@ -123,9 +129,42 @@ impl Inspector {
         answer(what, asked).await
     }
 
+    /// The queues of fresh orders beyond the declared partitions that hold messages: what is left from when there were more.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn stranded(&self) -> Result<Vec<(String, Counts)>, InspectionError> {
+        let beyond = (self.topology.partitions()..PARTITIONS_MAX).map(Lane::New);
+        let asked = beyond.map(|lane| self.counts_if_there(self.topology.queue(&lane)));
+        let found = stream::iter(asked).buffered(LOOKS_AT_ONCE);
+        let holds = |(queue, counts): (String, Option<Counts>)| async move {
+            Ok(counts.filter(|counts| counts.ready > 0).map(|counts| (queue, counts)))
+        };
+        found.try_filter_map(holds).try_collect().await
+    }
+
+    /// On a channel of its own: the answer that there is no such queue closes it.
+    async fn counts_if_there(&self, queue: String) -> Result<(String, Option<Counts>), InspectionError> {
+        let what = || format!("tell what {queue} holds");
+        let asked = async {
+            let channel = self.connection.create_channel().await?;
+            match passive_queue(&channel, &queue).await {
+                Err(error) if is_missing(&error) => Ok(None),
+                told => told.map(Some),
+            }
+        };
+        let counts = answer(what, asked).await?;
+        Ok((queue, counts))
+    }
+
+    /// For what may end a connection.
+    async fn another_connection(&self) -> Result<Connection, ConnectError> {
+        connect(&self.settings.address()?, &self.name).await
+    }
+
     /// Takes leave of the broker.
     pub async fn close(self) {
-        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(200, "looked".into())).await;
+        close(self.connection).await;
     }
 
     async fn look_at(&self, item: Item) -> Looked {
@@ -206,6 +245,10 @@ impl fmt::Display for Item {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", self.kind(), self.name())
     }
+}
+
+async fn close(connection: Connection) {
+    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "looked".into())).await;
 }
 
 async fn passive_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {

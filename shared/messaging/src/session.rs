@@ -15,7 +15,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{interval, timeout},
 };
 use tokio_util::{
@@ -24,7 +24,7 @@ use tokio_util::{
 };
 
 use crate::{
-    ConnectError, Consumer, Delivery, Observer, Source, Subscription,
+    ConnectError, Consumer, Control, Delivery, Observer, Source, Subscription,
     connection::{CONNECT_TIMEOUT, connect},
     delivery::InHand,
 };
@@ -33,6 +33,9 @@ use crate::{
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked which queues are paused, and which may be subscribed again.
 const OBEY_EVERY: Duration = Duration::from_millis(200);
+/// What waits for its turn is given back when its queue has been paused for so long: by then all other workers are paused, or
+/// it would go from one to the next, charged a delivery each time.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait for the broker to let go of a consumer or a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -259,7 +262,7 @@ where
 
     fn spawn(&self, index: usize, delivery: AmqpDelivery) {
         let subscription = &self.consumer.subscriptions[index];
-        let permits = Arc::clone(&subscription.permits);
+        let (permits, control) = (Arc::clone(&subscription.permits), subscription.control.clone());
         let delivery = Delivery::new(&subscription.lane, delivery, &self.in_hand[index]);
         let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
         let handle = self.work.handle.clone();
@@ -268,7 +271,8 @@ where
                 biased;
                 () = lost.cancelled() => return,
                 () = shutdown.cancelled() => None,
-                permit = permits.acquire() => permit.ok(),
+                () = control.paused_for(GIVE_BACK_AFTER) => None,
+                permit = turn(&permits, &control) => permit,
             };
             match permit {
                 Some(_permit) => handle(delivery).await,
@@ -298,6 +302,17 @@ async fn open_channels<S>(
         channels.push(channel);
     }
     Ok(channels)
+}
+
+/// A permit, while the queue is not paused.
+async fn turn<'a>(permits: &'a Semaphore, control: &Control) -> Option<SemaphorePermit<'a>> {
+    loop {
+        control.until(false).await;
+        let permit = permits.acquire().await.ok()?;
+        if !control.is_paused() {
+            return Some(permit);
+        }
+    }
 }
 
 /// Returns once it has this value; never, when it has another and nobody is left to change it.

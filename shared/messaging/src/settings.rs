@@ -4,6 +4,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+/// Most queues for fresh orders.
+pub(crate) const PARTITIONS_MAX: u16 = 64;
+
 /// Where RabbitMQ is and how it is used.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,7 +69,7 @@ impl BrokerSettings {
     /// Checks the ranges and returns the address to connect to.
     pub(crate) fn address(&self) -> Result<String, SettingError> {
         let error = |setting, rule| Err(SettingError::Range { setting, rule });
-        if !(1..=64).contains(&self.partitions) {
+        if !(1..=PARTITIONS_MAX).contains(&self.partitions) {
             return error("partitions", "must be between 1 and 64");
         }
         if !(1..=16).contains(&self.publish_connections) {

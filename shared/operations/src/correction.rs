@@ -7,7 +7,7 @@ use orderfleet_storage::{Leased, Letter, Store, StoreError};
 use crate::{
     log::{Act, ActId, LogError, OperatorLog},
     operator::Operator,
-    replay::{Course, course, new_id},
+    replay::{self, Course, Planned, new_id},
 };
 
 const LEASE_MS: Millis = 60_000;
@@ -66,16 +66,16 @@ pub async fn correctable(store: &Store, id: &str) -> Result<Correctable, Correct
     let Some(order_id) = &letter.order_id else {
         return Err(CorrectionError::NotToRun("its order is not known".into()));
     };
-    let view = store.order_for_operator(order_id).await?;
-    let course = course(&letter, Some(&content), view.as_ref().map(|view| &view.record));
-    match (course, view) {
-        (Course::Run { .. }, Some(view)) => {
-            let stored = view.correction.map(|(_, order)| order);
-            let order = content.correction.or(stored).unwrap_or(view.order);
-            Ok(Correctable { letter, order })
-        }
-        (course, _) => Err(CorrectionError::NotToRun(course.to_string())),
-    }
+    let order_id = order_id.clone();
+    let Planned { letter, course } = replay::judge(store, letter).await?;
+    let view = match course {
+        Course::Run { .. } => store.order_for_operator(&order_id).await?,
+        _ => None,
+    };
+    let Some(view) = view else { return Err(CorrectionError::NotToRun(course.to_string())) };
+    let sent = replay::correction(store, &letter, &content, &course).await?.map(|order| *order);
+    let order = sent.or(view.correction.map(|(_, order)| order)).unwrap_or(view.order);
+    Ok(Correctable { letter, order })
 }
 
 /// Begins an edit: its order may be shown from now on, since that somebody looks at it is recorded. Nobody is kept from the

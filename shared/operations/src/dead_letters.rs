@@ -5,10 +5,10 @@ mod exporting;
 mod shown;
 
 use jiff::Timestamp;
-use orderfleet_storage::{Letter, LetterCursor, LetterFilter, LetterGroup, Store, StoreError};
+use orderfleet_storage::{LetterCursor, LetterFilter, LetterPage, LetterStats, Store, StoreError};
 
-pub use discarding::{DiscardPlan, Discarded};
-pub use exporting::{Imported, Revealed};
+pub use discarding::{DISCARDED_MAX, DiscardPlan, Discarded};
+pub use exporting::{Exported, Imported, Revealed};
 pub use shown::{OrderStanding, Shown, Skipped, Standing, StepStanding};
 
 use crate::{
@@ -44,6 +44,9 @@ pub enum DeadLetterError {
     /// What was exported cannot be written, or what is to be imported not be read.
     #[error("reading or writing failed")]
     Io(#[from] std::io::Error),
+    /// More than are given up at once.
+    #[error("more than {DISCARDED_MAX} dead letters match")]
+    TooMany,
     /// A line that is no exported dead letter.
     #[error("line {number} is no exported dead letter: {why}")]
     BadLine {
@@ -66,18 +69,18 @@ impl DeadLetters {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn stats(&self, filter: &LetterFilter) -> Result<Vec<LetterGroup>, DeadLetterError> {
-        Ok(self.store.letter_stats(filter, Timestamp::now().as_millisecond()).await?)
+    pub async fn stats(&self, filter: &LetterFilter) -> Result<LetterStats, DeadLetterError> {
+        Ok(self.store.letter_stats(filter, None, Timestamp::now().as_millisecond()).await?)
     }
 
     /// The newest dead letters, oldest of them first; at most [`orderfleet_storage::LETTERS_MAX`].
     ///
     /// # Errors
     /// The database failed.
-    pub async fn newest(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<Letter>, DeadLetterError> {
-        let mut letters = self.store.newest_letters(filter, limit).await?;
-        letters.reverse();
-        Ok(letters)
+    pub async fn newest(&self, filter: &LetterFilter, limit: u32) -> Result<LetterPage, DeadLetterError> {
+        let mut page = self.store.newest_letters(filter, limit).await?;
+        page.letters.reverse();
+        Ok(page)
     }
 
     /// Dead letters behind a place, oldest first, as [`Store::list_letters`].
@@ -89,7 +92,7 @@ impl DeadLetters {
         filter: &LetterFilter,
         after: Option<&LetterCursor>,
         limit: u32,
-    ) -> Result<Vec<Letter>, DeadLetterError> {
+    ) -> Result<LetterPage, DeadLetterError> {
         Ok(self.store.list_letters(filter, after, limit).await?)
     }
 

@@ -1,10 +1,12 @@
-//! The doctor: what is wrong with a fleet, or will be, and what mends it. He changes nothing that others could notice.
+//! The doctor: what is wrong with a fleet, or will be, and what mends it. He changes nothing, but leaves lines in the broker's log.
 
 mod broker;
 mod database;
 mod downstreams;
 mod machine;
+mod probe;
 mod queues;
+mod replicas;
 mod settings;
 
 use std::time::Duration;
@@ -13,7 +15,7 @@ use jiff::Timestamp;
 use orderfleet_domain::saga::Policy;
 use orderfleet_messaging::BrokerSettings;
 use orderfleet_storage::DatabaseSettings;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::topology::Management;
@@ -30,10 +32,28 @@ pub struct Subject {
     pub database: DatabaseSettings,
     /// Its steps, or what is wrong with them.
     pub steps: Result<Policy, String>,
+    /// What its workers take at once.
+    pub worker: WorkerLimits,
     /// The management API of its broker, if it has one.
     pub management: Option<Management>,
     /// The clock of this machine.
     pub clock: fn() -> Timestamp,
+}
+
+/// What a worker takes at once: of `[worker]`, whose other settings are the worker's own business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct WorkerLimits {
+    /// Orders worked on at once. Default 32.
+    pub concurrency: u16,
+    /// Unacked deliveries per queue. Default 32.
+    pub prefetch: u16,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self { concurrency: 32, prefetch: 32 }
+    }
 }
 
 /// What a check has found.

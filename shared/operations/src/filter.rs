@@ -146,6 +146,13 @@ impl<'a> Parser<'a> {
         let (token, span) = self.take();
         let expected = || format!("expected one of {}", Field::names());
         let Token::Word(name) = token else { return Err((span, expected())) };
+        // `is:ended` is another spelling of `is=ended`.
+        if let Some((name, value)) = name.split_once(':')
+            && Field::of_name(name) == Some(Field::Is)
+        {
+            let span = Span { start: span.end - value.len(), ..span };
+            return Field::Is.condition(value).map(LetterFilter::With).map_err(|what| (span, what));
+        }
         let field = Field::of_name(name)
             .ok_or_else(|| (span, format!("there is no `{name}` to filter by; {}", expected())))?;
         if field == Field::Age {

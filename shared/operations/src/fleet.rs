@@ -174,6 +174,18 @@ impl Watch {
     }
 }
 
+impl FleetStatus {
+    /// Queues with a consumer that says nothing of itself: a worker of a build that knows neither heartbeats nor pauses,
+    /// or one that has just started. None where that cannot be seen.
+    #[must_use]
+    pub fn consumed_in_silence(&self) -> Vec<&str> {
+        let is_silent = |queue: &&QueueStatus| {
+            queue.consumers > Some(0) && queue.worked && queue.in_hand.is_none() && self.workers.is_some()
+        };
+        self.queues.iter().filter(is_silent).map(|queue| queue.queue.as_str()).collect()
+    }
+}
+
 /// Notes what could not be seen.
 struct Seeing<'a>(&'a mut Vec<Unseen>);
 

@@ -80,6 +80,15 @@ pub struct OperatorLog {
     store: Store,
 }
 
+/// A reason as it is recorded, without blanks around it.
+///
+/// # Errors
+/// Nothing is left of it, or it is too long.
+pub fn reason(text: &str) -> Result<&str, LogError> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX { Err(LogError::BadReason) } else { Ok(text) }
+}
+
 impl OperatorLog {
     /// The log in this database.
     #[must_use]
@@ -95,10 +104,7 @@ impl OperatorLog {
     /// # Errors
     /// The reason is empty or too long, or the database did not confirm the entry within some 20 s.
     pub async fn begin(&self, act: &Act) -> Result<ActId, LogError> {
-        let why = act.why.trim();
-        if why.is_empty() || why.len() > TEXT_BYTES_MAX {
-            return Err(LogError::BadReason);
-        }
+        let why = reason(&act.why)?;
         let id = new_act()?;
         let record = LogRecord {
             at: Timestamp::now(),

@@ -29,7 +29,7 @@ pub use orderfleet_storage::{
 pub use report::{OrderReport, ShownResult, report};
 pub use timeline::TimelineEntry;
 pub use waiting::{Stuck, StuckOrder, Waiting, stuck};
-pub use watch::{WATCHED_MAX, Watch, Watched};
+pub use watch::{Seen, WATCHED_MAX, Watch, Watched};
 
 /// Why an operator's wish about an order came to nothing, or is not known to have come through.
 #[derive(Debug, thiserror::Error)]

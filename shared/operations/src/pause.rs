@@ -47,7 +47,7 @@ pub enum PauseError {
     /// Longer, or shorter, than a pause may be.
     #[error("a pause lasts for 1 second to 7 days")]
     BadLength,
-    /// It is shown in the histories of orders.
+    /// It is shown in a row of a table.
     #[error("the reason of a pause has at most {PAUSE_REASON_CHARS_MAX} characters")]
     LongReason,
     /// Workers obey no more.
@@ -78,7 +78,7 @@ impl Pauses {
         Ok(self.store.pauses(Timestamp::now().as_millisecond()).await?)
     }
 
-    /// Pauses a target for a time from now. A second call takes the place of the first. Recorded as `what`, such as
+    /// Pauses a target for a time from now. A second call takes the place of the first, also to end sooner. Recorded as `what`, such as
     /// `fleet.pause`, before and after. A crash in between leaves an act without an end, and the pause made or not: call it
     /// again.
     ///
@@ -92,22 +92,43 @@ impl Pauses {
         target: &PauseTarget,
         length: Duration,
     ) -> Result<Paused, PauseError> {
-        let at = Timestamp::now();
-        let pause = Pause {
-            target: target.clone(),
-            owner: asked.who.to_string(),
-            reason: asked.why.trim().to_owned(),
-            at,
-            until: until(at, length)?,
-        };
-        if pause.reason.chars().count() > PAUSE_REASON_CHARS_MAX {
-            return Err(PauseError::LongReason);
-        }
-        let others = self.in_force().await?.into_iter().filter(|other| other.target != *target).count();
+        let pause = pause(asked, target, length)?;
+        let in_force = self.in_force().await?;
+        self.make(asked, what, pause, &in_force).await
+    }
+
+    /// As [`Pauses::pause`], but for that time at least: a pause of the target that lasts longer gives its end to this one. One
+    /// that somebody makes at the same moment may end sooner all the same; `replaced` tells.
+    ///
+    /// # Errors
+    /// As [`Pauses::pause`].
+    pub async fn pause_at_least(
+        &self,
+        asked: &Asked,
+        what: &str,
+        target: &PauseTarget,
+        length: Duration,
+    ) -> Result<Paused, PauseError> {
+        let mut pause = pause(asked, target, length)?;
+        let in_force = self.in_force().await?;
+        let before = in_force.iter().find(|other| other.target == *target);
+        pause.until = before.map_or(pause.until, |before| before.until.max(pause.until));
+        self.make(asked, what, pause, &in_force).await
+    }
+
+    async fn make(
+        &self,
+        asked: &Asked,
+        what: &str,
+        pause: Pause,
+        in_force: &[Pause],
+    ) -> Result<Paused, PauseError> {
+        let Pause { target, at, until, .. } = &pause;
+        let others = in_force.iter().filter(|other| other.target != *target).count();
         if others >= PAUSES_MAX as usize {
             return Err(PauseError::TooMany);
         }
-        let act = self.log.begin(&act(asked, what, format!("{target} until {:.0}", pause.until))).await?;
+        let act = self.log.begin(&act(asked, what, format!("{target} until {until:.0}"))).await?;
         let replaced = self.store.pause(&pause).await;
         let replaced = replaced
             .map(|before| before.filter(|before| before.is_in_force(at.as_millisecond())))
@@ -169,6 +190,16 @@ pub(crate) fn queues(topology: &Topology, policy: &Policy) -> Vec<WorkedQueue> {
     let worked = [WorkedQueue::Retry, WorkedQueue::Replay, WorkedQueue::Compensate, WorkedQueue::Quarantine];
     let dead = policy.step_names().into_iter().map(Step).chain([Poison, Held, Conflict]);
     fresh.chain(worked).chain(dead.map(WorkedQueue::Dead)).collect()
+}
+
+/// A pause from now on.
+fn pause(asked: &Asked, target: &PauseTarget, length: Duration) -> Result<Pause, PauseError> {
+    let reason = asked.why.trim().to_owned();
+    if reason.chars().count() > PAUSE_REASON_CHARS_MAX {
+        return Err(PauseError::LongReason);
+    }
+    let at = Timestamp::now();
+    Ok(Pause { target: target.clone(), owner: asked.who.to_string(), reason, at, until: until(at, length)? })
 }
 
 fn until(at: Timestamp, length: Duration) -> Result<Timestamp, PauseError> {

@@ -16,8 +16,11 @@ mod publish;
 mod ramp;
 mod run;
 
-pub use course::{Course, Nothing, Settled, course};
+pub use course::{Correction, Course, Nothing, Settled, course};
 pub use items::Progress;
 pub use plan::{Group, Plan, PlanError, Planned, new_id, plan};
 pub use ramp::Ramp;
 pub use run::{Budget, Outcome, Replaying, RunError};
+
+pub(crate) use judging::judge;
+pub(crate) use publish::correction;

@@ -11,7 +11,7 @@ use orderfleet_domain::{
 };
 use serde::Deserialize;
 
-use crate::{Store, StoreError, document::timestamp, failure::describe_bson};
+use crate::{How, Store, StoreError, document::timestamp, failure::describe_bson};
 
 /// Orders asked for by one call.
 const ORDERS_PER_CALL: usize = 1_000;
@@ -33,12 +33,15 @@ pub enum Standing {
         step: StepName,
     },
     /// It has no document; a dead letter holds it.
-    Parked,
+    Parked {
+        /// A person has given it up.
+        is_discarded: bool,
+    },
     /// Another body came first under the same key. This one is recorded and never executed.
     Conflict,
     /// The document is another body's, and nothing tells that this one was ever seen: it may be in a queue.
     OtherBody,
-    /// Neither a document nor a dead letter: it may be in a queue.
+    /// Neither a document nor a dead letter, or one that was replayed: it may be in a queue.
     Unknown,
     /// There is a document, which this build cannot read.
     Unreadable,
@@ -110,19 +113,41 @@ impl Store {
         Ok(found.iter().filter_map(|raw| read(raw)).collect())
     }
 
-    /// Of the dead letters that hold a posted order and match one of the filters, the ids and those of their orders.
-    async fn letters_of(&self, filters: Vec<Document>) -> Result<HashSet<String>, StoreError> {
-        let mut letters = HashSet::new();
+    /// The dead letters that hold a posted order and match one of the filters.
+    async fn letters_of(&self, filters: Vec<Document>) -> Result<Letters, StoreError> {
+        let mut letters = Letters::default();
         for filters in filters.chunks(RANGES_PER_CALL) {
             let filter = doc! { "kind": PLACE, "$or": filters.to_vec() };
-            let find = self.dead_letters.find(filter).projection(doc! { "_id": 1 }).max_time(self.timeout);
+            let fields = doc! { "ended.how": 1 };
+            let find = self.dead_letters.find(filter).projection(fields).max_time(self.timeout);
             let found: Vec<_> = self.call("balance", async { find.await?.try_collect().await }).await?;
-            for id in found.iter().filter_map(|raw| raw.get_str("_id").ok()) {
-                letters.extend(id.split('.').next().map(str::to_owned));
-                letters.insert(id.to_owned());
-            }
+            found.iter().for_each(|raw| letters.add(raw));
         }
         Ok(letters)
+    }
+}
+
+/// What dead letters tell of orders.
+#[derive(Debug, Default)]
+struct Letters {
+    /// Their ids.
+    ids: HashSet<String>,
+    /// The orders that they hold, by id, and whether each was given up: those that were replayed hold none any more.
+    held: HashMap<String, bool>,
+}
+
+impl Letters {
+    fn add(&mut self, raw: &RawDocument) {
+        let Ok(id) = raw.get_str("_id") else { return };
+        self.ids.insert(id.to_owned());
+        let ended = raw.get_document("ended").ok();
+        let how = ended.and_then(|ended| ended.get_str("how").ok());
+        if how != Some(How::Replayed.as_str()) {
+            let order = id.split('.').next().unwrap_or(id).to_owned();
+            // One that is still open holds its order, whatever was done about others.
+            let is_discarded = self.held.entry(order).or_insert(true);
+            *is_discarded &= how.is_some();
+        }
     }
 }
 
@@ -204,19 +229,16 @@ fn doubtful(id: &OrderId, fp: &Fingerprint, found: Option<&Option<Stood>>) -> Op
     }
 }
 
-fn standing(
-    id: &OrderId,
-    fp: &Fingerprint,
-    found: Option<&Option<Stood>>,
-    letters: &HashSet<String>,
-) -> Standing {
+fn standing(id: &OrderId, fp: &Fingerprint, found: Option<&Option<Stood>>, letters: &Letters) -> Standing {
     match found {
-        None if letters.contains(id.as_str()) => Standing::Parked,
-        None => Standing::Unknown,
+        None => letters
+            .held
+            .get(id.as_str())
+            .map_or(Standing::Unknown, |&is_discarded| Standing::Parked { is_discarded }),
         Some(None) => Standing::Unreadable,
         Some(Some(stood)) if stood.is_of(fp) => stood.standing(),
         Some(Some(stood)) if stood.has_noted(fp) => Standing::Conflict,
-        Some(Some(_)) if letters.contains(&conflict_letter(id, fp)) => Standing::Conflict,
+        Some(Some(_)) if letters.ids.contains(&conflict_letter(id, fp)) => Standing::Conflict,
         Some(Some(_)) => Standing::OtherBody,
     }
 }

@@ -10,6 +10,7 @@ mod schema;
 mod stats;
 mod stored;
 
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{self, Bson, DateTime, Document, doc};
 use orderfleet_domain::{
@@ -23,8 +24,8 @@ pub use corrections::CorrectedLetter;
 pub use filter::{Condition, LetterFilter, LetterState};
 pub use leasing::Leased;
 pub use letter::{Attempt, Content, Ended, How, Lease, Letter, LetterCursor, queue_of_word, queue_word};
-pub use listing::LETTERS_MAX;
-pub use stats::{GROUPS_MAX, LetterGroup};
+pub use listing::{LETTERS_MAX, LetterPage};
+pub use stats::{GROUPS_MAX, LetterGroup, LetterStats};
 
 pub(crate) use letter::UNREAD;
 pub(crate) use schema::{indexes, validator};
@@ -36,6 +37,8 @@ use stored::{attempts, body, headers};
 
 /// The kind of message that can create an order's document.
 const PLACE: &str = "place";
+/// The kind that works no order.
+const CANCEL: &str = "cancel";
 
 /// A message that was taken from a dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +93,8 @@ impl Store {
     /// letter stored or not, and in its queue.
     ///
     /// In `orders.dead.poison` a message that fails again comes under its old id. There an arrival opens a dead letter again
-    /// that was replayed or discarded: better seen twice than not at all.
+    /// that was replayed or discarded, and takes it out of the hands of whoever is about to close it: better seen twice than
+    /// not at all.
     ///
     /// # Errors
     /// The database did not answer in time, and the dead letter may be stored all the same; or it refuses the document.
@@ -104,11 +108,31 @@ impl Store {
         Ok(is_new)
     }
 
-    /// Opens a dead letter that was replayed or discarded. A second call does nothing.
+    /// Opens a dead letter that was replayed or discarded, or is about to be: whoever has it in hand cannot close it any more
+    /// without another look. A second call takes it out of hands once more.
     pub(crate) async fn open_again(&self, id: &str) -> Result<(), StoreError> {
-        let ended = doc! { "_id": id, "ended": { "$ne": null } };
         let open = doc! { "$set": { "ended": Bson::Null, "lease": Bson::Null } };
-        self.call("open a dead letter", self.dead_letters.update_one(ended, open)).await.map(drop)
+        self.call("open a dead letter", self.dead_letters.update_one(doc! { "_id": id }, open))
+            .await
+            .map(drop)
+    }
+
+    /// How often messages that work an order, cancels apart, have come to `orders.dead.poison`: when it grows, one has crashed
+    /// workers since. It may also grow by an arrival that is repeated after a lost answer.
+    ///
+    /// # Errors
+    /// The database did not answer in time, or a document cannot be read by this build.
+    pub async fn poison_arrivals(&self, order_id: &OrderId) -> Result<u64, StoreError> {
+        let filter = doc! {
+            "_id": of_order(order_id),
+            "queue": queue_name(&DeadLetterQueue::Poison),
+            "kind": { "$ne": CANCEL },
+        };
+        let find = self.dead_letters.find(filter).projection(doc! { "seen": 1 }).sort(doc! { "_id": 1 });
+        let find = find.limit(i64::from(LETTERS_MAX)).max_time(self.timeout);
+        let found: Vec<_> = self.call("find", async { find.await?.try_collect().await }).await?;
+        let seen = found.iter().map(|raw| bson::deserialize_from_slice::<Seen>(raw.as_bytes()));
+        seen.map(|seen| Ok(seen.map_err(stored::malformed)?.seen)).sum()
     }
 
     /// An account's order of which only a dead letter in `orders.dead.poison` is known: one that no worker can read, that
@@ -122,9 +146,8 @@ impl Store {
         order_id: &OrderId,
         account: &AccountId,
     ) -> Result<Option<ParkedOrder>, StoreError> {
-        // A range of ids, so that on a sharded cluster it meets the order's shard alone.
         let filter = doc! {
-            "_id": { "$gte": format!("{order_id}."), "$lt": format!("{order_id}/") },
+            "_id": of_order(order_id),
             "account": account.as_str(),
             "queue": queue_name(&DeadLetterQueue::Poison),
             "kind": PLACE,
@@ -143,6 +166,11 @@ impl Store {
 }
 
 #[derive(Deserialize)]
+struct Seen {
+    seen: u64,
+}
+
+#[derive(Deserialize)]
 struct StoredParking {
     reason: String,
     first_seen: DateTime,
@@ -156,6 +184,11 @@ pub(crate) fn id(letter: &DeadLetter) -> String {
         Some(subject) if !own(subject) => format!("{}.{}", subject.order_id, letter.id),
         _ => letter.id.clone(),
     }
+}
+
+/// The ids of an order's dead letters: a range, so that on a sharded cluster it meets the order's shard alone.
+fn of_order(order_id: &OrderId) -> Document {
+    doc! { "$gte": format!("{order_id}."), "$lt": format!("{order_id}/") }
 }
 
 /// What an arrival makes of the document, or inserts.

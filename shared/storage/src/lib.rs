@@ -31,8 +31,8 @@ mod worker_status;
 pub use balance::{RunEnd, Standing, UnderWay};
 pub use dead_letter::{
     Attempt, Condition, Content, CorrectedLetter, DeadLetter, Ended, GROUPS_MAX, How, LETTERS_MAX, Lease,
-    Leased, Letter, LetterCursor, LetterFilter, LetterGroup, LetterState, ParkedOrder, Subject,
-    queue_of_word, queue_word,
+    Leased, Letter, LetterCursor, LetterFilter, LetterGroup, LetterPage, LetterState, LetterStats,
+    ParkedOrder, Subject, queue_of_word, queue_word,
 };
 pub use error::StoreError;
 pub use failure::{BadDocument, Failure};

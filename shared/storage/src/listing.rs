@@ -124,15 +124,16 @@ impl Store {
         Ok(OrderPage { orders, unreadable, next: None })
     }
 
-    /// These orders, as far as they are stored, in any order. A call takes at most a few thousand.
+    /// These orders, as far as they are stored, in any order and on a page of their own. A call takes at most a few thousand.
     ///
     /// # Errors
     /// The database did not answer in time.
-    pub async fn orders_by_id(&self, ids: &[OrderId]) -> Result<Vec<ListedOrder>, StoreError> {
+    pub async fn orders_by_id(&self, ids: &[OrderId]) -> Result<OrderPage, StoreError> {
         let names: Vec<_> = ids.iter().map(OrderId::as_str).collect();
         let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let found = self.rows(doc! { "_id": { "$in": names } }, doc! { "_id": 1 }, false, limit).await?;
-        Ok(row::read_all(&found).0)
+        let (orders, unreadable) = row::read_all(&found);
+        Ok(OrderPage { orders, unreadable, next: None })
     }
 
     /// An order of whatever account, as last majority-committed.

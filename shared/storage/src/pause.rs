@@ -28,7 +28,7 @@ use crate::{
 pub(crate) const PAUSES: &str = "pauses";
 /// Most pauses that are obeyed at once, those that end first.
 pub const PAUSES_MAX: u32 = 256;
-/// Longest reason, in characters: it is shown in the history of every order that waits for it.
+/// Longest reason, in characters: it is shown in a row of a table.
 pub const PAUSE_REASON_CHARS_MAX: usize = 200;
 /// Raised with every change of the validator.
 const VALIDATOR_VERSION: i32 = 1;

@@ -5,7 +5,7 @@ mod schema;
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use mongodb::bson::{self, DateTime, RawDocumentBuf, doc};
+use mongodb::bson::{self, Bson, DateTime, Document, RawDocumentBuf, doc};
 use orderfleet_domain::{OrderId, saga::Millis};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,10 @@ pub struct Replay {
     pub items: u32,
     /// Whether it is over.
     pub state: ReplayState,
+    /// How many items were done when it stopped last because too large a share had failed.
+    pub done_at_stop: u32,
+    /// How many had failed then.
+    pub failed_at_stop: u32,
     /// When it began, by the clock of who began it.
     pub began_at: Timestamp,
 }
@@ -56,6 +60,8 @@ pub struct ReplayItem {
     pub letter: String,
     /// The order it is about, where that is known.
     pub order_id: Option<OrderId>,
+    /// What was planned for it, and confirmed: a text that is another one for every message that would be published.
+    pub planned: String,
     /// How far it has come.
     pub state: ItemState,
     /// The run that it is to bring to an end; 0 until it is begun.
@@ -64,6 +70,12 @@ pub struct ReplayItem {
     pub hold: Option<String>,
     /// That hold stopped an order that was being undone: UNDONE is where it is to come to.
     pub is_undoing: bool,
+    /// That run was asked for with a corrected order.
+    pub is_corrected: bool,
+    /// How often messages of its order had come to `orders.dead.poison` when it was begun.
+    pub arrivals: u64,
+    /// Its dead letter could not be closed.
+    pub is_letter_left: bool,
     /// Why it is where it is, for people; no personal data.
     pub note: String,
 }
@@ -113,6 +125,10 @@ struct StoredReplay {
     selection: String,
     items: u32,
     state: ReplayState,
+    #[serde(default)]
+    done_at_stop: u32,
+    #[serde(default)]
+    failed_at_stop: u32,
     began_at: DateTime,
 }
 
@@ -125,6 +141,8 @@ struct StoredItem {
     letter: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     order_id: Option<OrderId>,
+    #[serde(default)]
+    planned: String,
     state: ItemState,
     #[serde(rename = "gen")]
     generation: u32,
@@ -132,6 +150,12 @@ struct StoredItem {
     hold: Option<String>,
     #[serde(default)]
     is_undoing: bool,
+    #[serde(default)]
+    is_corrected: bool,
+    #[serde(default)]
+    arrivals: u64,
+    #[serde(default)]
+    is_letter_left: bool,
     note: String,
     changed_at: DateTime,
 }
@@ -153,9 +177,7 @@ impl Store {
             let documents = documents.collect::<Result<Vec<_>, _>>()?;
             self.call("insert replay items", self.replay_items.insert_many(documents)).await?;
         }
-        let Replay { id, who, why, selection, items, state, .. } = replay.clone();
-        let began_at = DateTime::from_millis(replay.began_at.as_millisecond());
-        let stored = raw(&StoredReplay { id, who, why, selection, items, state, began_at })?;
+        let stored = raw(&stored_replay(replay))?;
         self.call("insert replay", self.replays.insert_one(stored)).await.map(drop)
     }
 
@@ -179,14 +201,28 @@ impl Store {
         found.iter().map(read_replay).collect()
     }
 
-    /// Records whether a replay is over.
+    /// Records that every item of a replay was seen to. A second call changes nothing.
     ///
     /// # Errors
     /// The database did not answer in time; it may be recorded all the same.
-    pub async fn end_replay(&self, id: &str, state: ReplayState) -> Result<(), StoreError> {
-        let word = bson::serialize_to_bson(&state).map_err(malformed)?;
-        let update = doc! { "$set": { "state": word } };
-        self.call("end replay", self.replays.update_one(doc! { "_id": id }, update)).await.map(drop)
+    pub async fn end_replay(&self, id: &str) -> Result<(), StoreError> {
+        self.set_replay(id, doc! { "state": word(ReplayState::Ended)? }).await
+    }
+
+    /// Records that a replay has stopped because too large a share had failed, and how many were done and had failed then: who
+    /// resumes it has seen those. A second call changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::end_replay`].
+    pub async fn stop_replay(&self, id: &str, done: u32, failed: u32) -> Result<(), StoreError> {
+        let (done, failed) = (i64::from(done), i64::from(failed));
+        let state = word(ReplayState::Stopped)?;
+        self.set_replay(id, doc! { "state": state, "done_at_stop": done, "failed_at_stop": failed }).await
+    }
+
+    async fn set_replay(&self, id: &str, fields: Document) -> Result<(), StoreError> {
+        let update = self.replays.update_one(doc! { "_id": id }, doc! { "$set": fields });
+        self.call("end replay", update).await.map(drop)
     }
 
     /// Items of a replay from a place on, in their order, some hundreds at most; none is the end.
@@ -220,6 +256,9 @@ impl Store {
             "gen": i64::from(item.generation),
             "hold": &item.hold,
             "is_undoing": item.is_undoing,
+            "is_corrected": item.is_corrected,
+            "arrivals": i64::try_from(item.arrivals).unwrap_or(i64::MAX),
+            "is_letter_left": item.is_letter_left,
             "note": &item.note,
             "changed_at": DateTime::from_millis(now),
         };
@@ -234,11 +273,44 @@ fn item_id(replay: &str, seq: u32) -> String {
     format!("{replay}.{seq:07}")
 }
 
+fn stored_replay(replay: &Replay) -> StoredReplay {
+    let replay = replay.clone();
+    StoredReplay {
+        id: replay.id,
+        who: replay.who,
+        why: replay.why,
+        selection: replay.selection,
+        items: replay.items,
+        state: replay.state,
+        done_at_stop: replay.done_at_stop,
+        failed_at_stop: replay.failed_at_stop,
+        began_at: DateTime::from_millis(replay.began_at.as_millisecond()),
+    }
+}
+
 fn stored_item(replay: &str, item: &ReplayItem, now: Millis) -> StoredItem {
-    let ReplayItem { seq, letter, order_id, state, generation, hold, is_undoing, note } = item.clone();
-    let (id, replay) = (item_id(replay, seq), replay.to_owned());
-    let changed_at = DateTime::from_millis(now);
-    StoredItem { id, replay, seq, letter, order_id, state, generation, hold, is_undoing, note, changed_at }
+    let item = item.clone();
+    StoredItem {
+        id: item_id(replay, item.seq),
+        replay: replay.to_owned(),
+        seq: item.seq,
+        letter: item.letter,
+        order_id: item.order_id,
+        planned: item.planned,
+        state: item.state,
+        generation: item.generation,
+        hold: item.hold,
+        is_undoing: item.is_undoing,
+        is_corrected: item.is_corrected,
+        arrivals: item.arrivals,
+        is_letter_left: item.is_letter_left,
+        note: item.note,
+        changed_at: DateTime::from_millis(now),
+    }
+}
+
+fn word(state: ReplayState) -> Result<Bson, StoreError> {
+    bson::serialize_to_bson(&state).map_err(malformed)
 }
 
 fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
@@ -247,14 +319,35 @@ fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
 
 fn read_replay(raw: &RawDocumentBuf) -> Result<Replay, StoreError> {
     let stored: StoredReplay = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
-    let StoredReplay { id, who, why, selection, items, state, began_at } = stored;
-    Ok(Replay { id, who, why, selection, items, state, began_at: timestamp(began_at) })
+    Ok(Replay {
+        id: stored.id,
+        who: stored.who,
+        why: stored.why,
+        selection: stored.selection,
+        items: stored.items,
+        state: stored.state,
+        done_at_stop: stored.done_at_stop,
+        failed_at_stop: stored.failed_at_stop,
+        began_at: timestamp(stored.began_at),
+    })
 }
 
 fn read_item(raw: &RawDocumentBuf) -> Result<ReplayItem, StoreError> {
     let stored: StoredItem = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
-    let StoredItem { seq, letter, order_id, state, generation, hold, is_undoing, note, .. } = stored;
-    Ok(ReplayItem { seq, letter, order_id, state, generation, hold, is_undoing, note })
+    Ok(ReplayItem {
+        seq: stored.seq,
+        letter: stored.letter,
+        order_id: stored.order_id,
+        planned: stored.planned,
+        state: stored.state,
+        generation: stored.generation,
+        hold: stored.hold,
+        is_undoing: stored.is_undoing,
+        is_corrected: stored.is_corrected,
+        arrivals: stored.arrivals,
+        is_letter_left: stored.is_letter_left,
+        note: stored.note,
+    })
 }
 
 fn malformed(error: bson::error::Error) -> StoreError {

@@ -39,17 +39,13 @@ pub struct Overdue {
 }
 
 impl Store {
-    /// Orders to sweep, those that owe a publish and wait for nothing else first, then those whose `due_at` is more than the longest tier ago and
-    /// that are not held, longest overdue first; at most `limit`.
+    /// Orders to sweep, first those of [`Store::owing`], then those whose `due_at` is more than the longest tier ago and that are
+    /// not held, longest overdue first; at most `limit`.
     ///
     /// # Errors
     /// The database did not answer in time.
     pub async fn overdue(&self, now: Millis, limit: u32) -> Result<Vec<Overdue>, StoreError> {
-        let now_date = DateTime::from_millis(now);
-        let not_postponed = doc! { "$not": { "$gt": now_date } };
-        // An order that waits and owes its copy comes back when its wait is over, or each sweep would be an attempt.
-        let owing = doc! { "evp": true, "due_at": &not_postponed, "sweep_due": &not_postponed };
-        let mut found = self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await?;
+        let mut found = self.owing(now, limit).await?;
         let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
         if room > 0 {
             let late = DateTime::from_millis(now - Tier::H1.millis());
@@ -58,11 +54,21 @@ impl Store {
                 "due_at": { "$lt": late },
                 "hold": null,
                 "evp": false,
-                "sweep_due": not_postponed,
+                "sweep_due": not_after(now),
             };
             found.extend(self.sweepable(waiting, doc! { "due_at": 1 }, room, now).await?);
         }
         Ok(found)
+    }
+
+    /// Orders that owe a publish and wait for nothing else; at most `limit`.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn owing(&self, now: Millis, limit: u32) -> Result<Vec<Overdue>, StoreError> {
+        // An order that waits and owes its copy comes back when its wait is over, or each sweep would be an attempt.
+        let owing = doc! { "evp": true, "due_at": not_after(now), "sweep_due": not_after(now) };
+        self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await
     }
 
     /// Puts an order aside that was swept: a minute after the first sweep, twice as long after each further one, at most
@@ -118,6 +124,11 @@ impl Store {
         }
         Ok(readable.into_iter().flatten().collect())
     }
+}
+
+/// Missing, or no later than this.
+fn not_after(time: Millis) -> Document {
+    doc! { "$not": { "$gt": DateTime::from_millis(time) } }
 }
 
 /// An order to sweep, or the id, if there is one, of a document that cannot be read.

@@ -127,7 +127,7 @@ pub(crate) fn validator() -> (Document, i32) {
     let mut properties =
         doc! { "_id": text(), "readings": { "bsonType": "array" }, "last": { "bsonType": "date" } };
     let required: Vec<_> = properties.keys().cloned().collect();
-    properties.insert("waits", number(1));
+    properties.insert("waits", number(0));
     let title = format!("orderfleet readings of a dead letter, version {VALIDATOR_VERSION}");
     let schema =
         doc! { "title": title, "bsonType": "object", "required": required, "properties": properties };

@@ -64,7 +64,8 @@ pub struct QueueLoad {
     pub handled: u64,
     /// Of those, per second since its heartbeat before.
     pub per_second: f64,
-    /// How long before it was taken the last one was accepted, in milliseconds; `None` where its message does not tell.
+    /// How long before it was taken the last one was accepted, in milliseconds; `None` where its message does not tell, and where
+    /// none was taken since the heartbeat before.
     #[serde(default)]
     pub taken_age_ms: Option<u64>,
 }

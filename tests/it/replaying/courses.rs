@@ -6,15 +6,16 @@ use mongodb::bson::{Document, doc};
 use orderfleet_tests::{Fleet, Plan, order};
 use serde_json::{Value, json};
 
-use super::{ACT, fleet_with_letters, letters, order_to, results, until_open};
+use super::{ACT, fleet_with_letters, letters, order_to, replay_of, results, until_open};
 use crate::{
-    operator::{read, run},
+    operator::{JO, Ran, begin, read, run},
     poison::command,
 };
 
 const POISON: &str = "orders.dead.poison";
 const ALL: [&str; 3] = ["dlq", "replay", "--all"];
 const PARTLY: i32 = 3;
+const STOPPED: i32 = 7;
 
 /// The holds in force, by order.
 async fn holds(fleet: &Fleet, ids: &[String]) -> BTreeMap<String, String> {
@@ -124,4 +125,28 @@ async fn an_order_that_was_cancelled_since_is_not_run_again() {
     case.cancelled(&ids[..1]);
     case.asked_to_run(&ids[1..], 2);
     case.assert_kept(1).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_message_crashes_workers_before_it_begins_is_not_waited_for() {
+    let (mut case, ids) = fleet_with_letters(1).await;
+    case.fleet.sandbox.heal().await;
+    case.fleet.until_drained(&[]).await;
+    case.fleet.stop_workers().await;
+    let replaying = begin(&case.fleet, JO, &[&ALL[..], &ACT].concat());
+    until_open(&case.fleet, 0).await;
+    let broker = case.fleet.broker().await;
+    let sent = broker.take_all("orders.replay").await;
+    broker.publish(POISON, &sent[0].body).await;
+    case.fleet.start_worker().await;
+    let stopped: Ran = replaying.wait_with_output().await.unwrap().into();
+    assert_eq!(stopped.code, Some(STOPPED), "{}", stopped.stderr);
+    let fleet = &case.fleet;
+    let items = results(fleet, &replay_of(fleet, JO).await.unwrap()).await;
+    assert_eq!(items[0]["note"], "its message is a dead letter again", "{items:#?}");
+
+    until_open(fleet, 1).await;
+    assert_eq!(read(fleet, &[&ALL[..], &ACT].concat()).await["done"], 1);
+    let order = fleet.client.order(&ids[0]).await.json();
+    assert_eq!((&order["status"], &order["gen"]), (&json!("DONE"), &json!(2)), "{order:#}");
 }

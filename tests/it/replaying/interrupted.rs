@@ -1,12 +1,12 @@
 //! Replays that are interrupted, killed, and gone on with.
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use orderfleet_domain::{Command, CommandKind};
 use orderfleet_tests::Fleet;
 use serde_json::{Value, json};
 
 use super::{ACT, CHOSEN, count, fleet_with_letters, letters, replay_of, results, until_there};
-use crate::operator::{JO, begin, interrupt, read};
+use crate::operator::{JO, begin, interrupt, read, run, run_as};
 
 const ORDERS: usize = 12;
 const KILLS: usize = 3;
@@ -103,9 +103,63 @@ async fn a_replay_goes_on_wherever_it_was_killed_and_begins_no_run_twice() {
 
     case.fleet.start_worker().await;
     let fleet = &case.fleet;
-    let done = read(fleet, &["dlq", "replay", "--resume", &replay]).await;
+    let resume = ["dlq", "replay", "--resume", &replay, "--reason", "jo is out", "--output", "json"];
+    let resumed = run_as(fleet, "sam", &resume).await;
+    let done = resumed.json();
     assert_eq!((&done["done"], &done["refused"]), (&json!(ORDERS), &json!(0)), "{done}");
     assert_eq!(count(fleet, doc! { CLOSED: &replay }).await, ORDERS as u64);
+    let by_sam = doc! { "ended.by": "sam", "ended.why": "jo is out" };
+    assert_eq!(count(fleet, by_sam).await, ORDERS as u64 - 1, "the first was closed by jo");
+    let log = read(fleet, &["log", "list"]).await;
+    assert_eq!((&log[0]["who"], &log[0]["why"]), (&json!("sam"), &json!("jo is out")), "{log:#}");
     case.asked_to_run(&ids, 2);
     case.assert_kept(ORDERS).await;
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_frozen_is_not_begun_and_the_log_says_so() {
+    let (mut case, _) = fleet_with_letters(1).await;
+    let fleet = &case.fleet;
+    let before = fleet.dead_letters().await;
+    let refuses_all = doc! { "collMod": "replays", "validator": { "never": { "$exists": true } } };
+    fleet.mongodb().await.run_command(refuses_all).await.unwrap();
+    let refused = run(fleet, &[&CHOSEN[..], &ACT].concat()).await;
+    assert!(refused.code > Some(0) && refused.stdout.is_empty(), "{}", refused.stderr);
+    let log = read(fleet, &["log", "list"]).await;
+    let result = log[0]["result"].as_str().unwrap();
+    assert!(log.as_array().unwrap().len() == 2 && result.starts_with("not begun: "), "{log:#}");
+    assert_eq!(fleet.dead_letters().await, before);
+    case.assert_kept(0).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_order_has_crashed_workers_since_it_was_published_for_is_left_open() {
+    let (mut case, ids) = fleet_with_letters(1).await;
+    case.fleet.sandbox.heal().await;
+    case.fleet.until_drained(&[]).await;
+    case.fleet.stop_workers().await;
+    let mut replaying = begin(&case.fleet, JO, &[&CHOSEN[..], &ACT].concat());
+    until_there(&case.fleet, doc! { CLOSED: { "$exists": true } }, |closed| closed == 1).await;
+    replaying.kill().await.unwrap();
+    // As if that was just before the letter was closed, and a message of the order has crashed workers since.
+    let letters = letters(&case.fleet).await;
+    let open = doc! { "$set": { "ended": Bson::Null, "lease": Bson::Null } };
+    letters.update_one(doc! {}, open).await.unwrap();
+    let mut crashed = letters.find_one(doc! {}).await.unwrap().unwrap();
+    let crashed_id = format!("{}.crashed", ids[0]);
+    crashed.extend(doc! { "_id": &crashed_id, "queue": "orders.dead.poison" });
+    letters.insert_one(crashed).await.unwrap();
+
+    case.fleet.start_worker().await;
+    let fleet = &case.fleet;
+    fleet.client.until_order(&ids[0], "is done", |order| order["status"] == "DONE").await;
+    let replay = replay_of(fleet, JO).await.unwrap();
+    assert_eq!(read(fleet, &["dlq", "replay", "--resume", &replay]).await["done"], 1);
+    let items = results(fleet, &replay).await;
+    assert!(items[0]["note"].as_str().unwrap().contains("was not closed"), "{items:#?}");
+    assert_eq!(count(fleet, doc! { "ended": null }).await, 2);
+    // No worker has made it, and the books would not balance with it.
+    letters.delete_one(doc! { "_id": crashed_id }).await.unwrap();
+    case.asked_to_run(&ids, 2);
+    case.assert_kept(1).await;
 }

@@ -1,5 +1,6 @@
 //! Replays that come too early.
 
+use mongodb::bson::{Document, doc};
 use serde_json::json;
 
 use super::{ACT, CHOSEN, fleet_with_letters, in_state, results, until_open};
@@ -7,6 +8,7 @@ use crate::operator::{read, run};
 
 const ORDERS: usize = 12;
 const FAILED: i32 = 1;
+const PARTLY: i32 = 3;
 const STOPPED: i32 = 7;
 
 #[tokio::test]
@@ -54,4 +56,40 @@ async fn a_replay_whose_share_of_failures_is_allowed_goes_through_to_the_end() {
     until_open(fleet, 4).await;
     case.asked_to_run(&ids, 2);
     case.assert_kept(0).await;
+}
+
+#[tokio::test]
+async fn failures_count_however_a_batch_ends_and_an_interruption_does_not_forget_them() {
+    const ORDERS: usize = 3;
+    let (mut case, ids) = fleet_with_letters(ORDERS).await;
+    case.fleet.sandbox.heal().await;
+    case.fleet.until_drained(&[]).await;
+    // Nobody works on what is begun.
+    case.fleet.stop_workers().await;
+    let fleet = &case.fleet;
+    let short = ["--batch-timeout", "1s", "--output", "json"];
+    let open = run(fleet, &[&CHOSEN[..], &ACT, &short].concat()).await;
+    assert_eq!((open.code, &open.json()["begun"]), (Some(PARTLY), &json!(1)), "{}", open.stderr);
+    let replay = open.json()["replay"].as_str().unwrap().to_owned();
+    // As if the first order had failed again, and a second one been begun, just before an end without a word.
+    let items = fleet.mongodb().await.collection::<Document>("replay_items");
+    for (seq, fields) in [(0, doc! { "state": "failed" }), (1, doc! { "state": "begun", "gen": 2_i64 })] {
+        let item = doc! { "_id": format!("{replay}.{seq:07}") };
+        assert_eq!(items.update_one(item, doc! { "$set": fields }).await.unwrap().modified_count, 1);
+    }
+    let resume = ["dlq", "replay", "--resume", &replay];
+    let stopped = run(fleet, &[&resume[..], &short].concat()).await;
+    let told = stopped.json();
+    assert_eq!(stopped.code, Some(STOPPED), "{}", stopped.stderr);
+    assert_eq!(
+        (&told["failed"], &told["begun"], &told["waiting"]),
+        (&json!(1), &json!(1), &json!(1)),
+        "{told}"
+    );
+
+    case.fleet.start_worker().await;
+    let resumed = run(&case.fleet, &[&resume[..], &["--output", "json"]].concat()).await;
+    assert_eq!((resumed.code, &resumed.json()["done"]), (Some(FAILED), &json!(2)), "{}", resumed.stderr);
+    case.asked_to_run(&ids, 2);
+    case.assert_kept(ORDERS).await;
 }

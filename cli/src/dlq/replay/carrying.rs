@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderfleet_messaging::Publisher;
+use orderfleet_operations::dead_letters::Asked;
 use orderfleet_operations::log::{Act, ActId, OperatorLog};
 use orderfleet_operations::replay::{self, Budget, Outcome, Plan, Planned, Progress, Replaying, RunError};
 use orderfleet_storage::{ItemState, Replay, ReplayItem, ReplayState, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::shown;
-use crate::dlq::{failed, letters_of};
+use crate::dlq::{failed, letters_of, progress_bar};
 use crate::exit::{BUDGET_SPENT, DEPENDENCY_DOWN, FAILED, Failure, INTERRUPTED, PARTLY};
-use crate::fleet::{Fleet, operator};
+use crate::fleet::Fleet;
 use crate::output::Output;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,45 +32,67 @@ pub(super) async fn publisher(fleet: &Fleet) -> anyhow::Result<Publisher> {
     })
 }
 
-/// Records that a replay is begun, or gone on with.
+/// A replay that is frozen, and recorded as an act of who carries it on.
+pub(super) struct Begun {
+    replay: Replay,
+    asked: Asked,
+    act: ActId,
+}
+
+/// Records that a replay is gone on with.
 ///
 /// # Errors
-/// The operator has no name, or the operator log refuses the record. Nothing is done then.
-pub(super) async fn record(store: &Store, replay: &Replay) -> anyhow::Result<ActId> {
-    let (who, target) = (operator()?, format!("replay {}: {}", replay.id, replay.selection));
-    let act = Act { who, what: "dlq.replay".into(), why: replay.why.clone(), target };
-    Ok(OperatorLog::new(store.clone()).begin(&act).await?)
+/// The operator log refuses the record. Nothing is done then.
+pub(super) async fn resume(store: &Store, replay: Replay, asked: Asked) -> anyhow::Result<Begun> {
+    let Asked { who, why } = asked.clone();
+    let target = format!("replay {}: {}", replay.id, replay.selection);
+    let act = Act { who, what: "dlq.replay".into(), why, target };
+    let act = OperatorLog::new(store.clone()).begin(&act).await?;
+    Ok(Begun { replay, asked, act })
 }
 
 /// Records what is planned, and freezes it for whoever resumes it.
 ///
 /// # Errors
-/// As [`record`], or the database does not answer.
-pub(super) async fn begin(store: &Store, plan: Plan, reason: String) -> anyhow::Result<(Replay, ActId)> {
+/// As [`resume`], or the database does not answer.
+pub(super) async fn begin(store: &Store, plan: Plan, asked: Asked) -> anyhow::Result<Begun> {
     let replay = Replay {
         id: replay::new_id()?,
-        who: operator()?.to_string(),
-        why: reason,
+        who: asked.who.to_string(),
+        why: asked.why.clone(),
         selection: plan.selection,
         items: u32::try_from(plan.items.len())?,
         state: ReplayState::Open,
+        done_at_stop: 0,
+        failed_at_stop: 0,
         began_at: Timestamp::now(),
     };
-    let item = |(seq, Planned { letter, .. }): (u32, Planned)| ReplayItem {
+    let items: Vec<_> = (0..).zip(plan.items).map(|(seq, planned)| item(seq, planned)).collect();
+    let begun = resume(store, replay, asked).await?;
+    let frozen = store.begin_replay(&begun.replay, &items, Timestamp::now().as_millisecond()).await;
+    if let Err(error) = frozen {
+        // Without a database there is no record of it either: why it is not begun is what matters then.
+        OperatorLog::new(store.clone()).end(&begun.act, &format!("not begun: {error}")).await.ok();
+        return Err(failed(error.into()));
+    }
+    Ok(begun)
+}
+
+fn item(seq: u32, Planned { letter, course }: Planned) -> ReplayItem {
+    ReplayItem {
         seq,
         letter: letter.id,
         order_id: letter.order_id,
+        planned: course.planned(),
         state: ItemState::Waiting,
         generation: 0,
         hold: None,
         is_undoing: false,
+        is_corrected: false,
+        arrivals: 0,
+        is_letter_left: false,
         note: String::new(),
-    };
-    let items: Vec<_> = (0..).zip(plan.items).map(item).collect();
-    let act = record(store, &replay).await?;
-    let frozen = store.begin_replay(&replay, &items, Timestamp::now().as_millisecond()).await;
-    frozen.map_err(|error| failed(error.into()))?;
-    Ok((replay, act))
+    }
 }
 
 /// Runs a replay that is frozen and recorded, from the beginning or from where it stands, until it ends, stops, or Ctrl-C;
@@ -81,16 +104,16 @@ pub(super) async fn carry_out(
     fleet: &Fleet,
     store: Store,
     publisher: Publisher,
-    replay: Replay,
-    act: ActId,
+    begun: Begun,
     budget: Budget,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
+    let Begun { replay, asked, act } = begun;
     eprintln!("replay {} of {}", replay.id, letters_of(replay.items.into()));
     let log = OperatorLog::new(store.clone());
     let stop = CancellationToken::new();
-    let bar = progress_bar(replay.items);
-    let replaying = Replaying { store, publisher, replay, budget, stop: stop.clone() };
+    let bar = progress_bar(replay.items.into());
+    let replaying = Replaying { store, publisher, replay, asked, budget, stop: stop.clone() };
     let mut last = Progress::default();
     let tell = |progress: &Progress| {
         last = *progress;
@@ -114,12 +137,6 @@ pub(super) async fn carry_out(
     recorded?;
     shown::ended(output, &fleet.database.name, id, &last)?;
     Ok(exit(outcome, id, &last).into())
-}
-
-pub(super) fn progress_bar(items: u32) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{bar:10} {pos}/{len} {msg} {per_sec} eta {eta}")
-        .expect("the template is constant and well-formed");
-    indicatif::ProgressBar::new(items.into()).with_style(style)
 }
 
 /// The exit code, and a word on stderr about how to go on.
@@ -161,7 +178,13 @@ fn counted(progress: &Progress) -> String {
 
 fn broke_off(id: &str, error: RunError) -> anyhow::Error {
     let next = format!("when database and broker are back: orderfleet dlq replay --resume {id}");
-    Failure { what: format!("{:#}", anyhow::Error::from(error)), next, code: DEPENDENCY_DOWN }.into()
+    let code = match error {
+        RunError::NotConfirmed(_) => DEPENDENCY_DOWN,
+        RunError::Store(_) => FAILED,
+    };
+    let error = anyhow::Error::from(error);
+    let of_database = Failure::of_database(&error, &next);
+    of_database.unwrap_or_else(|| Failure { what: format!("{error:#}"), next, code }).into()
 }
 
 /// The first Ctrl-C stops after the message in hand, the second at once.

@@ -12,6 +12,7 @@ use crate::ConnectError;
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const PRECONDITION_FAILED: u16 = 406;
 pub(super) const NOT_IMPLEMENTED: u16 = 540;
+pub(super) const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 
 /// A look or a change that did not succeed.
@@ -35,6 +36,16 @@ pub enum InspectionError {
         name: String,
         /// How it is used.
         text: String,
+    },
+    /// A queue was deleted, and the broker says that it held messages, although it had just said that there was none.
+    #[error(
+        "{name} was deleted with {messages} messages in it: `orderfleet audit` names the orders that are missing"
+    )]
+    Lost {
+        /// Its name.
+        name: String,
+        /// How many.
+        messages: u32,
     },
     /// The broker has no guarded deletion for this kind of queue.
     #[error("the broker cannot check whether {name} is empty and unused: it is a quorum queue")]

@@ -3,16 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
-    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+    Channel, Connection,
+    options::{BasicGetOptions, BasicNackOptions, ExchangeDeleteOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 
 use super::{
-    CLOSE_TIMEOUT, Counts, InspectionError, Inspector, Item,
+    Counts, InspectionError, Inspector, Item,
     answer::{ANSWER_TIMEOUT, NOT_IMPLEMENTED, PRECONDITION_FAILED, answer, code, told},
+    close,
 };
-use crate::{ConnectError, Topology, connection::connect, topology::Binding};
+use crate::{Topology, topology::Binding};
 
 /// How often, and how long apart, a queue is looked at before it is deleted unguarded: what was routed to it before its
 /// bindings were taken has arrived by then.
@@ -51,12 +53,14 @@ impl Inspector {
     /// An exchange has its declared bindings taken first; the broker refuses while it has others. A classic queue is checked
     /// by the broker. For quorum queues the broker has no such check (RabbitMQ issue 10543): with `drained`, somebody's word
     /// that nothing is on its way from it to a dead-letter exchange, its declared bindings are taken, so that publishes to it
-    /// are returned to their publishers, and it is deleted after it was seen empty and unused for a second. When it is not
-    /// deleted, the bindings are made again; a crash in between leaves it without them until [`Inspector::bind`], or the
-    /// start of a service.
+    /// are returned to their publishers, and it is deleted after it was seen empty and unused for a second and had no message
+    /// to give away right before. A queue without a leader or a majority cannot answer that, and is left alone. When it is
+    /// not deleted, the bindings are made again; a crash in between leaves it without them until [`Inspector::bind`], or the
+    /// start of a service. A message that was given away is put back; a crash before that counts it as delivered once.
     ///
     /// # Errors
-    /// [`InspectionError::InUse`]; [`InspectionError::Unguarded`] for a quorum queue without `drained`; or no answer.
+    /// [`InspectionError::InUse`]; [`InspectionError::Unguarded`] for a quorum queue without `drained`; no answer; or
+    /// [`InspectionError::Lost`], with which the queue is gone.
     pub async fn delete(&self, item: &Item, drained: bool) -> Result<(), InspectionError> {
         match item {
             Item::Exchange(name) => {
@@ -117,41 +121,72 @@ impl Inspector {
 
     /// On a connection of its own: the broker ends the connection of who asks this of a quorum queue.
     async fn delete_guarded(&self, name: &str) -> Result<(), InspectionError> {
-        let address = self.settings.address().map_err(ConnectError::Setting)?;
-        let connection = connect(&address, &self.name).await?;
+        let connection = self.another_connection().await?;
         let options = QueueDeleteOptions { if_unused: true, if_empty: true, nowait: false };
         let deleted =
             async { connection.create_channel().await?.queue_delete(name.into(), options).await.map(drop) };
         let deleted = judge(name, timeout(ANSWER_TIMEOUT, deleted).await);
-        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "deleted".into())).await;
+        close(connection).await;
         deleted
     }
 
+    /// On a connection of its own: the broker ends the connection of who asks a queue without a leader for a message.
     async fn delete_once_quiet(&self, name: &str) -> Result<(), InspectionError> {
-        for _ in 0..LOOKS {
+        self.stays_quiet(name).await?;
+        let connection = self.another_connection().await?;
+        let deleted = delete_if_empty(&connection, name).await;
+        close(connection).await;
+        deleted
+    }
+
+    async fn stays_quiet(&self, name: &str) -> Result<(), InspectionError> {
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(LOOK_PAUSE).await;
+            }
             let Counts { ready, consumers } = self.counts(name).await?;
             if (ready, consumers) != (0, 0) {
                 let text = format!("{ready} messages, {consumers} consumers");
                 return Err(InspectionError::InUse { name: name.to_owned(), text });
             }
-            sleep(LOOK_PAUSE).await;
         }
-        let options = QueueDeleteOptions { if_unused: false, if_empty: false, nowait: false };
-        let deleted = async {
-            self.connection.create_channel().await?.queue_delete(name.into(), options).await.map(drop)
-        };
-        judge(name, timeout(ANSWER_TIMEOUT, deleted).await)
+        Ok(())
     }
 }
 
+/// The deletion follows the answer at once. It guards nothing by itself: without a leader the broker takes a queue for empty,
+/// and deletes it by force (`rabbit_quorum_queue:delete/4`, RabbitMQ 3.10 to 4.1).
+async fn delete_if_empty(connection: &Connection, name: &str) -> Result<(), InspectionError> {
+    let what = || format!("say whether {name} is empty");
+    let channel = answer(what, connection.create_channel()).await?;
+    gives_nothing(&channel, name).await?;
+    let options = QueueDeleteOptions { if_unused: false, if_empty: false, nowait: false };
+    let deleted = timeout(ANSWER_TIMEOUT, channel.queue_delete(name.into(), options)).await;
+    match judge(name, deleted)? {
+        0 => Ok(()),
+        messages => Err(InspectionError::Lost { name: name.to_owned(), messages }),
+    }
+}
+
+/// Asks for a message, which is a command in the queue's Raft log: unlike a count, it is answered by a leader with a majority,
+/// or not at all.
+async fn gives_nothing(channel: &Channel, name: &str) -> Result<(), InspectionError> {
+    let what = || format!("say whether {name} is empty");
+    let asked = channel.basic_get(name.into(), BasicGetOptions { no_ack: false });
+    let Some(message) = answer(what, asked).await? else { return Ok(()) };
+    let options = BasicNackOptions { multiple: false, requeue: true };
+    // Whatever comes of this: the broker puts it back when the channel ends.
+    if let Err(error) = message.nack(options).await {
+        tracing::debug!(%error, "putting a message back");
+    }
+    Err(InspectionError::InUse { name: name.to_owned(), text: "a message".into() })
+}
+
 /// What the answer to a deletion means.
-fn judge(
-    name: &str,
-    answer: Result<lapin::Result<()>, tokio::time::error::Elapsed>,
-) -> Result<(), InspectionError> {
+fn judge<T>(name: &str, answer: Result<lapin::Result<T>, Elapsed>) -> Result<T, InspectionError> {
     let (name, what) = (name.to_owned(), format!("delete {name}"));
     match answer {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(deleted)) => Ok(deleted),
         Ok(Err(error)) => Err(match code(&error) {
             Some(NOT_IMPLEMENTED) => InspectionError::Unguarded { name },
             Some(PRECONDITION_FAILED) => InspectionError::InUse { name, text: told(&error) },

@@ -4,10 +4,9 @@ use std::fmt;
 
 use lapin::uri::{AMQPAuthority, AMQPUri, AMQPUserInfo};
 
-use super::answer::code;
+use super::answer::{ACCESS_REFUSED, code};
 use crate::{BrokerSettings, ConnectError, connection::chain};
 
-const ACCESS_REFUSED: u16 = 403;
 /// No such virtual host, or this user has no access to it.
 const NOT_ALLOWED: u16 = 530;
 

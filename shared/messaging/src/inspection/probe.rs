@@ -13,10 +13,11 @@ use lapin::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    CLOSE_TIMEOUT, InspectionError, Inspector,
+    InspectionError, Inspector,
     answer::{ANSWER_TIMEOUT, answer},
+    close,
 };
-use crate::{ConnectError, connection::connect};
+use crate::ConnectError;
 
 /// Longest wait for our own message to come back.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
@@ -45,10 +46,9 @@ impl Inspector {
     /// # Errors
     /// The broker refuses a part of it, or does not answer.
     pub async fn probe(&self) -> Result<Probe, InspectionError> {
-        let connection =
-            connect(&self.settings.address().map_err(ConnectError::Setting)?, &self.name).await?;
+        let connection = self.another_connection().await?;
         let probed = probe(&connection).await;
-        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "probed".into())).await;
+        close(connection).await;
         probed
     }
 

@@ -10,6 +10,7 @@ use orderfleet_domain::saga::{Lane, Tier};
 use orderfleet_messaging::{
     Binding, BrokerSettings, Counts, Found, InspectionError, Inspector, Item, Topology,
 };
+use orderfleet_native::RabbitMq;
 
 use crate::support::{Fleet, OwnBroker, eventually, inventory, to_lane};
 
@@ -143,6 +144,57 @@ async fn a_message_in_hand_is_use_also_after_its_consumer_was_cancelled() {
     fleet.until_unconsumed(&retry).await;
     inspector.delete(&Item::Queue(retry.clone()), true).await.unwrap();
     assert_eq!(found(&inspector.look().await, &retry), Found::Missing);
+}
+
+/// Runs an Erlang expression about `Member`, the one member of a quorum queue.
+async fn with_member(server: &RabbitMq, queue: &str, expression: &str) {
+    let lookup = format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>))");
+    let found = format!("{{ok, Q}} = {lookup}, Member = amqqueue:get_pid(Q)");
+    server.eval(&format!("{found}, {expression}, ok")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_is_told_as_empty_and_is_not_deleted() {
+    let OwnBroker { server, fleet, .. } = &OwnBroker::start().await;
+    let publisher = fleet.publisher().await;
+    let retry = fleet.queue(&Lane::Retry);
+    publisher.publish(&to_lane(Lane::Retry, "precious")).await.unwrap();
+    fleet.until_ready(&retry, 1).await;
+    let (inspector, queue) = (inspector(fleet).await, Item::Queue(retry.clone()));
+
+    // It answers again when the looks are over, or during one of them on a slow machine.
+    let slow = "sys:suspend(Member), {ok, _} = timer:apply_after(5000, sys, resume, [Member])";
+    with_member(server, &retry, slow).await;
+    let error = inspector.delete(&queue, true).await.unwrap_err();
+    assert!(matches!(error, InspectionError::InUse { .. }), "{error:?}");
+    fleet.until_ready(&retry, 1).await;
+
+    with_member(server, &retry, "ok = ra:stop_server(quorum_queues, Member)").await;
+    assert_eq!(inspector.counts(&retry).await.unwrap(), Counts::default(), "it is told as empty");
+    let error = inspector.delete(&queue, true).await.unwrap_err();
+    assert!(matches!(error, InspectionError::NoAnswer { .. } | InspectionError::Refused { .. }), "{error:?}");
+    with_member(server, &retry, "ok = ra:restart_server(quorum_queues, Member)").await;
+    fleet.until_ready(&retry, 1).await;
+    publisher.publish(&to_lane(Lane::Retry, "still bound")).await.unwrap();
+    fleet.until_ready(&retry, 2).await;
+}
+
+#[tokio::test]
+async fn asking_what_is_allowed_publishes_consumes_and_unbinds_nothing() {
+    let fleet = Fleet::new().await;
+    let inspector = inspector(&fleet).await;
+    assert_eq!(inspector.refusals().await.unwrap(), [], "of what is not there nothing is told");
+    let publisher = fleet.publisher().await;
+    publisher.publish(&to_lane(Lane::Retry, "waiting")).await.unwrap();
+    fleet.until_ready(&fleet.queue(&Lane::Retry), 1).await;
+    assert_eq!(inspector.refusals().await.unwrap(), []);
+    for queue in fleet.topology().queue_names() {
+        let ready = u32::from(queue == fleet.queue(&Lane::Retry));
+        fleet.until_ready(queue, ready).await;
+        fleet.until_unconsumed(queue).await;
+    }
+    publisher.publish(&to_lane(Lane::Retry, "still bound")).await.unwrap();
+    fleet.until_ready(&fleet.queue(&Lane::Retry), 2).await;
 }
 
 #[tokio::test]

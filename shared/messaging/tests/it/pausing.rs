@@ -229,7 +229,7 @@ async fn a_queue_that_is_paused_by_itself_keeps_its_messages_and_the_others_are_
 
 /// Two of three wait for the only permit when the pause begins.
 #[tokio::test]
-async fn what_is_in_hand_of_a_queue_that_is_paused_by_itself_is_counted_and_finished() {
+async fn of_a_queue_that_is_paused_by_itself_what_was_begun_is_finished_and_what_was_not_is_given_back() {
     let fleet = Fleet::new().await;
     let subscription = subscription(Lane::Retry, 3, 1);
     let control = subscription.control.clone();
@@ -253,18 +253,42 @@ async fn what_is_in_hand_of_a_queue_that_is_paused_by_itself_is_counted_and_fini
     eventually("three in hand", async || (control.in_hand() == 3).then_some(())).await;
 
     control.pause(true);
-    gate.add_permits(5);
     let queue = fleet.queue(&Lane::Retry);
-    fleet.until_unconsumed(&queue).await;
-    // What was delivered before the consumer was cancelled is handled; all else is still there.
-    let done = eventually("each is handled or ready, and none in hand", async || {
-        let done = handled.load(Ordering::Relaxed);
-        let ready = usize::try_from(fleet.ready(&queue).await).unwrap();
-        (control.in_hand() == 0 && done + ready == 5).then_some(done)
-    })
-    .await;
-    assert!(done >= 3, "{done}");
+    fleet.until_ready(&queue, 4).await;
+    assert_eq!(control.in_hand(), 1, "it was begun");
+    gate.add_permits(5);
+    eventually("none in hand", async || (control.in_hand() == 0).then_some(())).await;
+    assert_eq!(handled.load(Ordering::Relaxed), 1, "nothing is begun during the pause");
+
+    control.pause(false);
+    eventually("all are handled", async || (handled.load(Ordering::Relaxed) == 5).then_some(())).await;
     consumer.shut_down().await.unwrap();
+    fleet.until_ready(&queue, 0).await;
+}
+
+/// Not even when a permit becomes free before it is given back.
+#[tokio::test]
+async fn what_waits_for_its_turn_is_not_begun_during_a_pause() {
+    let fleet = Fleet::new().await;
+    let subscription = subscription(Lane::Retry, 2, 1);
+    let (control, permits) = (subscription.control.clone(), Arc::clone(&subscription.permits));
+    let mut consumer = Running::start(fleet.consumer(vec![subscription])).await;
+    let at_work = permits.acquire().await.unwrap();
+    fleet.publisher().await.publish(&to_lane(Lane::Retry, "waits")).await.unwrap();
+    eventually("in hand", async || (control.in_hand() == 1).then_some(())).await;
+
+    control.pause(true);
+    drop(at_work);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(consumer.has_nothing());
+    control.pause(false);
+    let delivery = consumer.next().await;
+    assert!(text(&delivery) == "waits", "{delivery:?}");
+    delivery.ack().await;
+    consumer.shut_down().await.unwrap();
+    fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
 }
 
 #[tokio::test]

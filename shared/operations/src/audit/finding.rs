@@ -17,7 +17,7 @@ pub enum Class {
     Undone,
     /// It waits for a person.
     Held,
-    /// A dead letter holds it.
+    /// A dead letter holds it, open or given up.
     Parked,
     /// Another body came first under its key; it is recorded, and never executed.
     Conflict,
@@ -111,7 +111,8 @@ fn told(standing: &Standing) -> (Class, String) {
             (Class::InFlight, format!("{}{owner}{due}", way.phase.as_str()))
         }
         Standing::Held { step } => (Class::Held, format!("step={step}")),
-        Standing::Parked => (Class::Parked, String::new()),
+        Standing::Parked { is_discarded: false } => (Class::Parked, String::new()),
+        Standing::Parked { is_discarded: true } => (Class::Parked, "discarded".into()),
         Standing::Conflict => (Class::Conflict, String::new()),
         Standing::Unreadable => (Class::Unreadable, String::new()),
         Standing::Unknown | Standing::OtherBody => (Class::NotSeenYet, String::new()),

@@ -1,16 +1,19 @@
 //! Giving dead letters up: planned, shown, then done to exactly those that were planned.
 
+use data_encoding::HEXLOWER;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use orderfleet_domain::saga::Millis;
-use orderfleet_storage::{
-    Condition, Ended, How, LETTERS_MAX, Leased, LetterCursor, LetterFilter, LetterGroup, StoreError,
-};
+use orderfleet_storage::{Condition, Ended, How, Leased, LetterFilter, LetterGroup, StoreError};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{Asked, DeadLetterError, DeadLetters};
 
+/// Most letters of one plan: narrow the selection, or go in parts.
+pub const DISCARDED_MAX: u32 = 100_000;
+const PLAN_ID_BYTES: usize = 5;
 /// Letters given up at once.
 const AT_ONCE: usize = 16;
 /// Well above the time that giving one up takes.
@@ -19,13 +22,15 @@ const LEASE_MS: Millis = 60_000;
 /// What would be given up.
 #[derive(Debug, Clone)]
 pub struct DiscardPlan {
+    /// Names this plan: other letters give another.
+    pub id: String,
     /// The letters, by what failed.
     pub groups: Vec<LetterGroup>,
     /// How many they are.
     pub count: u64,
     /// What was asked for, as text for the record.
     pub selection: String,
-    filter: LetterFilter,
+    letters: Vec<String>,
 }
 
 /// How far giving up has come.
@@ -42,20 +47,28 @@ pub struct Discarded {
 }
 
 impl DeadLetters {
-    /// The open letters that a filter chooses now. Those that are parked later are never part of the plan.
+    /// The open letters that a filter chooses now, `limit` at most, oldest first. Those that are parked later are never part of
+    /// the plan. A hundred bytes of memory for each.
     ///
     /// # Errors
-    /// The database failed.
+    /// The database failed, or more than [`DISCARDED_MAX`] match.
     pub async fn plan_discard(
         &self,
         filter: LetterFilter,
+        limit: Option<u32>,
         selection: &str,
     ) -> Result<DiscardPlan, DeadLetterError> {
         // What is stored by now was stored before the next millisecond, unless by a clock that is fast.
         let filter = filter.and(LetterFilter::With(Condition::Before(next_millisecond()))).open();
-        let groups = self.stats(&filter).await?;
-        let count = self.count(&filter).await?;
-        Ok(DiscardPlan { groups, count, selection: selection.to_owned(), filter })
+        let most = limit.map_or(DISCARDED_MAX + 1, |limit| limit.min(DISCARDED_MAX));
+        let letters = self.store.letter_ids(&filter, most).await?;
+        let count = letters.len() as u64;
+        if count > DISCARDED_MAX.into() {
+            return Err(DeadLetterError::TooMany);
+        }
+        let stats = self.store.letter_stats(&filter, limit, Timestamp::now().as_millisecond()).await?;
+        let (id, selection) = (plan_id(&letters), selection.to_owned());
+        Ok(DiscardPlan { id, groups: stats.groups, count, selection, letters })
     }
 
     /// Gives up what was planned, each letter once, and records it; tells how far it has come. What another operator has in
@@ -73,10 +86,11 @@ impl DeadLetters {
         stop: &CancellationToken,
         tell: impl FnMut(&Discarded),
     ) -> Result<Discarded, DeadLetterError> {
-        let target = format!("{} dead letters: {}", plan.count, plan.selection);
+        let letters = if plan.count == 1 { "dead letter" } else { "dead letters" };
+        let target = format!("{} {letters}: {}", plan.count, plan.selection);
         let act = self.log.begin(&Self::act(asked, "dlq.discard", target)).await?;
         let discarding = Discarding { letters: self, asked, job: act.as_str(), stop };
-        let done = discarding.run(&plan.filter, tell).await;
+        let done = discarding.run(&plan.letters, tell).await;
         let result = match &done {
             Ok(done) => format!(
                 "{} discarded, {} in other hands, {} ended meanwhile{}",
@@ -102,31 +116,25 @@ struct Discarding<'a> {
 impl Discarding<'_> {
     async fn run(
         &self,
-        filter: &LetterFilter,
+        letters: &[String],
         mut tell: impl FnMut(&Discarded),
     ) -> Result<Discarded, StoreError> {
         let mut done = Discarded::default();
-        let mut after: Option<LetterCursor> = None;
-        loop {
-            let letters = self.letters.store.list_letters(filter, after.as_ref(), LETTERS_MAX).await?;
-            let Some(last) = letters.last() else { return Ok(done) };
-            after = Some(last.cursor());
-            let mut ends = stream::iter(letters.into_iter().map(|letter| letter.id))
-                .map(|id| async move { self.discard(&id).await })
-                .buffer_unordered(AT_ONCE);
-            while let Some(end) = ends.try_next().await? {
-                *match end {
-                    Leased::Yes => &mut done.discarded,
-                    Leased::By { .. } => &mut done.in_other_hands,
-                    Leased::Ended | Leased::Missing => &mut done.ended_meanwhile,
-                } += 1;
-                tell(&done);
-                if self.stop.is_cancelled() {
-                    done.is_interrupted = true;
-                    return Ok(done);
-                }
+        let mut ends =
+            stream::iter(letters).map(|id| async move { self.discard(id).await }).buffer_unordered(AT_ONCE);
+        while let Some(end) = ends.try_next().await? {
+            *match end {
+                Leased::Yes => &mut done.discarded,
+                Leased::By { .. } => &mut done.in_other_hands,
+                Leased::Ended | Leased::Missing => &mut done.ended_meanwhile,
+            } += 1;
+            tell(&done);
+            if self.stop.is_cancelled() {
+                done.is_interrupted = true;
+                break;
             }
         }
+        Ok(done)
     }
 
     async fn discard(&self, id: &str) -> Result<Leased, StoreError> {
@@ -147,6 +155,15 @@ impl Discarding<'_> {
         let is_ended = store.end_letter(id, self.job, &ended).await?;
         Ok(if is_ended { Leased::Yes } else { Leased::Ended })
     }
+}
+
+/// A few characters over which letters they are.
+fn plan_id(letters: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for id in letters {
+        hash.update(format!("{id}\0"));
+    }
+    HEXLOWER.encode(&hash.finalize()[..PLAN_ID_BYTES])
 }
 
 fn next_millisecond() -> Timestamp {

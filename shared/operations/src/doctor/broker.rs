@@ -1,18 +1,36 @@
 //! The broker: whether it is there for us, and whether its topology is ours.
 
 use orderfleet_domain::saga::Policy;
-use orderfleet_messaging::{ConnectError, InspectionError, Inspector, Looked, Probe, Topology};
+use orderfleet_messaging::{ConnectError, Counts, Inspector, Topology};
+use orderfleet_storage::{Pause, Store, StoreError};
 
-use super::{CHECK_TIMEOUT, Finding, Judgement, Subject, chain, check, not_made, queues, version, within};
+use super::{
+    CHECK_TIMEOUT, Finding, Judgement, Subject, chain, check, not_made,
+    probe::{alarms, grant, permissions},
+    queues::{self, Seen},
+    replicas::replicas,
+    version, within,
+};
 use crate::topology::{Diff, DriftState, Observed, compare};
 
 const APP_NAME: &str = "orderfleet doctor";
 /// The first with what the topology needs: at-least-once dead-lettering.
 const VERSION_MIN: (u32, u32) = (3, 10);
 /// What needs a connection, beside what is seen in a look at every queue.
-const NEED_BROKER: [&str; 3] = ["broker version", "broker permissions", "broker alarms"];
-const SEEN_IN_A_LOOK: [&str; 7] =
-    ["queue type", "consumers", "dead letters", "quarantine", "topology", "bindings", "leftovers"];
+const NEED_BROKER: [&str; 4] = ["broker version", "broker permissions", "broker alarms", "partitions"];
+const SEEN_IN_A_LOOK: [&str; 8] = [
+    "queue type",
+    "consumers",
+    "dead letters",
+    "quarantine",
+    "queue replicas",
+    "topology",
+    "bindings",
+    "leftovers",
+];
+/// Of the management API that does not answer us.
+pub(super) const MANAGEMENT_FIX: &str =
+    "rabbitmq-plugins enable rabbitmq_management; rabbitmqctl set_user_tags USER monitoring";
 
 pub(super) async fn examine(subject: &Subject) -> Vec<Finding> {
     let Ok(policy) = &subject.steps else {
@@ -40,14 +58,18 @@ pub(super) async fn examine(subject: &Subject) -> Vec<Finding> {
 
 async fn look_around(subject: &Subject, policy: &Policy, inspector: &Inspector) -> Vec<Finding> {
     let declared = inspector.topology();
-    let (version, probed, looked, observed) = tokio::join!(
+    let (version, probed, refusals, partitions, looked, observed, pauses) = tokio::join!(
         check("broker version", broker_version(inspector)),
         within(CHECK_TIMEOUT, inspector.probe()),
+        within(CHECK_TIMEOUT, inspector.refusals()),
+        check("partitions", partitions(inspector)),
         within(CHECK_TIMEOUT, inspector.look()),
         observe(subject, declared),
+        within(CHECK_TIMEOUT, pauses(subject)),
     );
-    let mut findings = vec![version, permissions(&looked, &probed).of("broker permissions")];
-    findings.push(alarms(probed).of("broker alarms"));
+    let permissions = permissions(&looked, &refusals, &probed, &grant(subject, declared));
+    let mut findings = vec![version, permissions.of("broker permissions")];
+    findings.extend([alarms(probed).of("broker alarms"), partitions]);
     let looked = match looked {
         Ok(looked) => looked,
         Err(late) => {
@@ -55,9 +77,13 @@ async fn look_around(subject: &Subject, policy: &Policy, inspector: &Inspector) 
             return findings;
         }
     };
+    // Without the database nobody knows of a pause; the check `database` tells that it is away.
+    let pauses = pauses.ok().and_then(Result::ok).unwrap_or_default();
+    let seen = Seen { looked: &looked, topology: declared, policy, pauses: &pauses };
     for (name, judge) in queues::CHECKS {
-        findings.push(judge(&looked, declared, policy).of(name));
+        findings.push(judge(&seen).of(name));
     }
+    findings.push(replicas(&observed, declared).of("queue replicas"));
     let diff = compare(declared, looked, observed.as_ref().ok());
     findings.push(topology(&diff).of("topology"));
     findings.push(bindings(&diff, observed.err()).of("bindings"));
@@ -72,6 +98,10 @@ async fn observe(subject: &Subject, topology: &Topology) -> Result<Observed, Opt
         Ok(observed) => observed.map_err(|error| Some(chain(&error))),
         Err(late) => Err(Some(format!("the management API: {}", late.found))),
     }
+}
+
+async fn pauses(subject: &Subject) -> Result<Vec<Pause>, StoreError> {
+    Store::connect(&subject.database, APP_NAME).await?.pauses((subject.clock)().as_millisecond()).await
 }
 
 fn without_broker(broker: Judgement) -> Vec<Finding> {
@@ -118,49 +148,26 @@ async fn broker_version(inspector: &Inspector) -> Judgement {
     }
 }
 
-/// Whether this user may ask for the declared names, and use a queue of its own.
-fn permissions(
-    looked: &Result<Vec<Looked>, Judgement>,
-    probed: &Result<Result<Probe, InspectionError>, Judgement>,
-) -> Judgement {
-    let grant = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or patterns that match every name of the topology";
-    if let Ok(looked) = looked
-        && let Some(refused) = queues::refused(looked)
-    {
-        return Judgement::error(refused, grant);
-    }
-    match probed {
-        Ok(Ok(Probe { round_trip: Some(took), .. })) => {
-            Judgement::ok(format!("a message to a queue of our own came back after {} ms", took.as_millis()))
+/// Orders in partitions that these settings do not have.
+async fn partitions(inspector: &Inspector) -> Judgement {
+    let declared = inspector.topology().partitions();
+    let stranded = match inspector.stranded().await {
+        Ok(stranded) if stranded.is_empty() => {
+            return Judgement::ok(format!("no orders are beyond the {declared} of broker.partitions"));
         }
-        Ok(Ok(Probe { blocked: Some(_), .. })) => {
-            Judgement::unknown("not looked at: the broker blocks publishing", "see the check `broker alarms`")
+        Ok(stranded) => stranded,
+        Err(error) => {
+            return Judgement::unknown(chain(&error), "rabbitmqctl list_queues name messages consumers");
         }
-        Ok(Ok(_)) => Judgement::error(
-            "a message to a queue of our own was not confirmed, or did not come back",
-            "see the broker's log: `rabbitmqctl eval 'rabbit:log_locations().'` tells where it is",
-        ),
-        Ok(Err(error @ InspectionError::Refused { .. })) => Judgement::unknown(
-            format!("this user may not use a queue of its own: {error}"),
-            format!("{grant}; the fleet itself needs none of amq.gen-*"),
-        ),
-        Ok(Err(error)) => Judgement::unknown(chain(error), "run the doctor again; see the broker's log"),
-        Err(late) => late.clone(),
-    }
-}
-
-fn alarms(probed: Result<Result<Probe, InspectionError>, Judgement>) -> Judgement {
-    let look = "rabbitmqctl eval 'rabbit_alarm:get_alarms().'";
-    match probed {
-        Ok(Ok(Probe { blocked: Some(reason), .. })) => Judgement::error(
-            format!("the broker blocks publishing: {reason}"),
-            format!("give it memory or disk, or let its queues be emptied; {look} tells which alarm it is"),
-        ),
-        Ok(Ok(Probe { round_trip: Some(_), .. })) => Judgement::ok("none: it takes what is published"),
-        Ok(Ok(_)) => Judgement::unknown("the broker told neither an alarm nor a confirm", look),
-        Ok(Err(error)) => Judgement::unknown(format!("not looked at: {}", chain(&error)), look),
-        Err(late) => late,
-    }
+    };
+    let told = |(queue, Counts { ready, consumers }): &(String, Counts)| {
+        format!("{queue} has {ready} messages and {consumers} consumers")
+    };
+    let told = stranded.iter().map(told).collect::<Vec<_>>().join("; ");
+    Judgement::error(
+        format!("beyond the {declared} of broker.partitions: {told}"),
+        "put broker.partitions of the workers back to what it was until these queues are empty, then delete them",
+    )
 }
 
 fn topology(diff: &Diff) -> Judgement {
@@ -194,9 +201,7 @@ fn bindings(diff: &Diff, trouble: Option<Option<String>>) -> Judgement {
             return Judgement::unknown("not visible over AMQP", fix);
         }
         Some(Some(why)) => {
-            let fix =
-                "rabbitmq-plugins enable rabbitmq_management; rabbitmqctl set_user_tags USER monitoring";
-            return Judgement::unknown(why, fix);
+            return Judgement::unknown(why, MANAGEMENT_FIX);
         }
     }
     let missing =
@@ -230,28 +235,4 @@ fn leftovers(diff: &Diff) -> Judgement {
     }
     let fix = "put the settings back under which they were declared until they are empty, then delete them";
     Judgement::warning(format!("not declared: {}", left.join(", ")), fix)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::Verdict, *};
-
-    #[test]
-    fn a_probe_tells_of_an_alarm_and_of_nothing_else() {
-        let probe = |blocked: Option<&str>, ms: Option<u64>| {
-            Ok(Ok(Probe {
-                blocked: blocked.map(str::to_owned),
-                round_trip: ms.map(std::time::Duration::from_millis),
-            }))
-        };
-        for (probed, alarm, allowed) in [
-            (probe(None, Some(3)), Verdict::Ok, Verdict::Ok),
-            (probe(Some("low on memory"), Some(3)), Verdict::Error, Verdict::Ok),
-            (probe(Some("low on disk"), None), Verdict::Error, Verdict::Unknown),
-            (probe(None, None), Verdict::Unknown, Verdict::Error),
-        ] {
-            assert_eq!(permissions(&Ok(Vec::new()), &probed).verdict, allowed, "{probed:?}");
-            assert_eq!(alarms(probed).verdict, alarm);
-        }
-    }
 }

@@ -65,6 +65,8 @@ fn every_field_has_its_values() {
         ("kind=place".into(), with(Condition::Kind("place".into()))),
         ("is=ended".into(), with(Condition::State(LetterState::Ended))),
         ("is:any".into(), with(Condition::State(LetterState::Any))),
+        ("build=is:x".into(), with(Condition::Build("is:x".into()))),
+        ("id in (is:x)".into(), with(Condition::Id(vec!["is:x".into()]))),
         ("age<1h30m".into(), with(Condition::Since(Timestamp::from_second(-5_400).unwrap()))),
         ("step=or".into(), step("or")),
     ];

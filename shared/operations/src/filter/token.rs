@@ -35,16 +35,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Span)>, Wrong> {
             continue;
         }
         let (token, end) = token(text, start, first)?;
-        match token {
-            // `is:ended` is another spelling of `is=ended`.
-            Token::Word(word) if word.starts_with("is:") => {
-                let (name, sign) = (start + "is".len(), start + "is:".len());
-                tokens.push((Token::Word("is"), Span { start, end: name }));
-                tokens.push((Token::Equal, Span { start: name, end: sign }));
-                tokens.push((Token::Word(&text[sign..end]), Span { start: sign, end }));
-            }
-            token => tokens.push((token, Span { start, end })),
-        }
+        tokens.push((token, Span { start, end }));
         start = end;
     }
     tokens.push((Token::End, Span { start: text.len(), end: text.len() }));

@@ -25,7 +25,8 @@ pub struct QueueStatus {
     pub in_hand: Option<u64>,
     /// Deliveries handled per second, between the last two heartbeats of each worker.
     pub per_second: Option<f64>,
-    /// How long ago what was taken last had been accepted, in milliseconds; the longest of all workers.
+    /// How long before that what was taken last, between the last two heartbeats of each worker, had been accepted, in
+    /// milliseconds; the longest of all workers.
     pub taken_age_ms: Option<u64>,
     /// Who has paused it.
     pub paused: Option<Pause>,

@@ -106,7 +106,7 @@ impl HeldOrder {
     /// # Errors
     /// The database did not answer, or the order is gone.
     pub async fn applied(&self, store: &Store) -> Result<Option<ListedOrder>, OrdersError> {
-        let found = store.orders_by_id(std::slice::from_ref(&self.order_id)).await?.pop();
+        let found = store.orders_by_id(std::slice::from_ref(&self.order_id)).await?.orders.pop();
         let order = found.ok_or_else(|| OrdersError::NotStored(self.order_id.clone()))?;
         let still_held = order.hold.as_ref().is_some_and(|hold| hold.id == self.hold.id);
         Ok((!still_held).then_some(order))

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::orders::{
     OrdersError, StuckOrder, TimelineEntry, masked,
     timeline::{time, timeline},
+    waiting::Judge,
 };
 
 /// Dead letters of one order that a report tells of.
@@ -78,15 +79,16 @@ pub async fn report(
 ) -> Result<Option<OrderReport>, OrdersError> {
     let Some(view) = store.order_for_operator(order_id).await? else { return Ok(None) };
     let letters = store.letters_of_order(order_id, LETTERS_MAX).await?;
-    Ok(Some(OrderReport::new(&view, letters, policy, Timestamp::now())))
+    let standing = Judge::new(store, policy).await?.judge(ListedOrder::from(&view)).await?;
+    Ok(Some(OrderReport::new(&view, letters, standing)))
 }
 
 impl OrderReport {
-    fn new(view: &OrderView, letters: Vec<LetterOfOrder>, policy: &Policy, now: Timestamp) -> Self {
+    fn new(view: &OrderView, letters: Vec<LetterOfOrder>, standing: StuckOrder) -> Self {
         let OrderView { order, correction, record, .. } = view;
         let worked = correction.as_ref().map_or(order, |(_, corrected)| corrected);
         Self {
-            standing: StuckOrder::new(ListedOrder::from(view), policy, now),
+            standing,
             fingerprint: record.fp.clone(),
             channel: worked.channel,
             currency: worked.currency.clone(),
@@ -133,7 +135,8 @@ mod tests {
         let corrected = view.order.clone();
         view.correction = Some((2, corrected));
         let policy = Policy::new(StepSettings::defaults(), 0).unwrap();
-        let report = OrderReport::new(&view, Vec::new(), &policy, time(30_000));
+        let standing = StuckOrder::new(ListedOrder::from(&view), &policy, &[], None, time(30_000));
+        let report = OrderReport::new(&view, Vec::new(), standing);
         let shown = serde_json::to_value(&report).unwrap();
         let text = shown.to_string();
         assert!(!text.contains("A. Person") && text.contains("***"), "{text}");

@@ -12,7 +12,24 @@ pub const WATCHED_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Watch {
     store: Store,
-    orders: BTreeMap<OrderId, Option<ListedOrder>>,
+    orders: BTreeMap<OrderId, Known>,
+}
+
+/// How an order was when it was last looked at.
+#[derive(Debug)]
+enum Known {
+    Absent,
+    Read(Box<ListedOrder>),
+    Unreadable,
+}
+
+/// What a look at the orders has shown.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Those that a person would see a change of.
+    pub changed: Vec<ListedOrder>,
+    /// Those that this build turned out to be unable to read; they are not looked at again.
+    pub unreadable: Vec<OrderId>,
 }
 
 /// How many of the watched orders are where.
@@ -26,50 +43,66 @@ pub struct Watched {
     pub open: usize,
     /// Not stored yet.
     pub absent: usize,
+    /// Beyond this build, which cannot tell how they stand.
+    pub unreadable: usize,
 }
 
 impl Watch {
     /// Begins to watch orders, stored or not; an order that is named twice is watched once. Reads nothing yet.
     #[must_use]
     pub fn new(store: Store, ids: impl IntoIterator<Item = OrderId>) -> Self {
-        Self { store, orders: ids.into_iter().map(|id| (id, None)).collect() }
+        Self { store, orders: ids.into_iter().map(|id| (id, Known::Absent)).collect() }
     }
 
-    /// Looks at the orders that have not ended, and returns those that a person would see a change of.
+    /// Looks at the orders that have not ended.
     ///
     /// # Errors
     /// The database did not answer; nothing is forgotten, look again.
-    pub async fn look(&mut self) -> Result<Vec<ListedOrder>, StoreError> {
-        let has_ended =
-            |order: &Option<ListedOrder>| order.as_ref().is_some_and(|order| order.status.is_ended());
+    pub async fn look(&mut self) -> Result<Seen, StoreError> {
         let open: Vec<_> =
-            self.orders.iter().filter(|(_, order)| !has_ended(order)).map(|(id, _)| id.clone()).collect();
-        let mut changed = Vec::new();
+            self.orders.iter().filter(|(_, known)| known.is_open()).map(|(id, _)| id.clone()).collect();
+        let mut seen = Seen::default();
         for batch in open.chunks(WATCHED_MAX) {
-            for order in self.store.orders_by_id(batch).await? {
-                let known = self.orders.insert(order.order_id.clone(), Some(order.clone())).flatten();
-                if known.is_none_or(|known| differs(&known, &order)) {
-                    changed.push(order);
+            let page = self.store.orders_by_id(batch).await?;
+            for order in page.orders {
+                let known = self.orders.insert(order.order_id.clone(), Known::Read(order.clone().into()));
+                if !matches!(known, Some(Known::Read(known)) if !differs(&known, &order)) {
+                    seen.changed.push(order);
                 }
             }
+            for id in page.unreadable.iter().filter_map(|id| id.parse::<OrderId>().ok()) {
+                self.orders.insert(id.clone(), Known::Unreadable);
+                seen.unreadable.push(id);
+            }
         }
-        Ok(changed)
+        Ok(seen)
     }
 
     /// How many are where, as last seen.
     #[must_use]
     pub fn count(&self) -> Watched {
         let mut watched = Watched::default();
-        for order in self.orders.values() {
-            let count = match order.as_ref().map(|order| order.status) {
-                None => &mut watched.absent,
-                Some(OrderStatus::Held) => &mut watched.held,
-                Some(status) if status.is_ended() => &mut watched.ended,
-                Some(_) => &mut watched.open,
+        for known in self.orders.values() {
+            let count = match known {
+                Known::Absent => &mut watched.absent,
+                Known::Unreadable => &mut watched.unreadable,
+                Known::Read(order) if order.status == OrderStatus::Held => &mut watched.held,
+                Known::Read(order) if order.status.is_ended() => &mut watched.ended,
+                Known::Read(_) => &mut watched.open,
             };
             *count += 1;
         }
         watched
+    }
+}
+
+impl Known {
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Read(order) => !order.status.is_ended(),
+            Self::Unreadable => false,
+        }
     }
 }
 

@@ -1,102 +1,262 @@
 //! One item of a replay: its dead letter leased, its message published, its dead letter closed.
 
-use std::slice;
-
 use jiff::Timestamp;
 use orderfleet_domain::saga::Millis;
-use orderfleet_storage::{Ended, How, ItemState, Leased, Letter, Replay, ReplayItem, StoreError};
+use orderfleet_storage::{Content, Ended, How, ItemState, Leased, Letter, ReplayItem, StoreError};
 use tokio::time::Interval;
 
 use crate::replay::{
-    Course, Planned, Replaying, RunError,
+    Course, Nothing, Planned, Replaying, RunError,
+    course::CANCEL,
     ending::is_still_to_come,
-    judging::Orders,
-    publish::{outgoing, publish},
+    judging::judge,
+    publish::{correction, outgoing, publish},
 };
 
 /// How long a dead letter belongs to a replay that takes it: well above the time a publish may take.
 const LEASE_MS: Millis = 120_000;
+/// What is known for longer than this, since the process was held up, is not acted on: somebody may have decided meanwhile.
+const KNOWN_MS_MAX: Millis = 30_000;
+
+/// What is done about an item.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Publish,
+    /// What was published before an interruption has come about.
+    Close,
+    /// Nothing is left to do: the dead letter is closed.
+    Settle(String),
+    /// The dead letter stays.
+    Refuse(String),
+}
 
 impl Replaying {
-    /// Publishes for one item what its order needs now. The item is recorded as begun before, and its dead letter closed
-    /// after.
+    /// Publishes for one item what was planned for it, if that is still what its order needs. The item is recorded as begun
+    /// before, and its dead letter closed after.
     pub(super) async fn begin_item(
         &self,
         item: &mut ReplayItem,
         pace: &mut Interval,
     ) -> Result<(), RunError> {
-        let now = Timestamp::now().as_millisecond();
+        while !self.try_item(item, pace).await? {}
+        Ok(())
+    }
+
+    /// False where it took too long: everything is to be looked at once more.
+    async fn try_item(&self, item: &mut ReplayItem, pace: &mut Interval) -> Result<bool, RunError> {
+        let known_at = now();
+        let Some((letter, content)) = self.take(item, known_at).await? else { return Ok(true) };
+        let Planned { letter, course } = judge(&self.store, letter).await?;
+        match step(item, &course) {
+            Step::Publish => {
+                pace.tick().await;
+                return self.publish_for(item, &letter, &content, &course, known_at).await;
+            }
+            Step::Close => {
+                if self.arrivals(item).await? == item.arrivals {
+                    self.close(item).await?;
+                } else {
+                    item.is_letter_left = true;
+                    self.store.release_letter(&item.letter, &self.replay.id).await?;
+                }
+                self.published(item, &letter.kind, "published before").await?;
+            }
+            Step::Settle(why) => {
+                self.close(item).await?;
+                self.refuse(item, &why).await?;
+            }
+            Step::Refuse(why) => {
+                self.store.release_letter(&item.letter, &self.replay.id).await?;
+                self.refuse(item, &why).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Leases the dead letter; `None` where nothing can be done about it.
+    async fn take(
+        &self,
+        item: &mut ReplayItem,
+        now: Millis,
+    ) -> Result<Option<(Letter, Content)>, StoreError> {
         let lease = self.store.lease_letter(&item.letter, &self.replay.id, now, now + LEASE_MS);
         match lease.await? {
-            Leased::Yes => {}
-            // Published or not, the order shows what becomes of it.
-            Leased::By { .. } if item.state == ItemState::Begun => return Ok(()),
-            Leased::By { holder, .. } => {
-                return self.refuse(item, &format!("another operator has it in hand: {holder}")).await;
-            }
-            Leased::Missing => return self.refuse(item, "the dead letter is gone").await,
-            Leased::Ended => return self.ended(item).await,
-        }
-        let Some((letter, mut content)) = self.store.letter(&item.letter).await? else {
-            return self.refuse(item, "the dead letter is gone").await;
-        };
-        let orders = Orders::of(&self.store, slice::from_ref(&letter)).await?;
-        let Planned { letter, course } = orders.judge(&self.store, letter).await?;
-        match (&course, course.generation()) {
-            (Course::Nothing(why), _) => {
-                self.store.release_letter(&item.letter, &self.replay.id).await?;
-                return self.refuse(item, &why.to_string()).await;
-            }
-            // What this replay has published for it has come about.
-            _ if item.state == ItemState::Begun && !is_still_to_come(item, &course) => {}
-            (Course::Settled(why), _) => {
-                self.close(&letter).await?;
-                return self.refuse(item, &why.to_string()).await;
-            }
-            (_, Some(generation)) => {
-                if let Some(other) = course.correction().filter(|kept_with| *kept_with != letter.id) {
-                    content.correction =
-                        self.store.letter(other).await?.and_then(|(_, content)| content.correction);
+            Leased::Yes => {
+                let found = self.store.letter(&item.letter).await?;
+                if found.is_none() {
+                    self.refuse(item, "the dead letter is gone").await?;
                 }
-                let Some(message) = outgoing(&self.replay, &letter, &content, &course) else {
-                    self.store.release_letter(&item.letter, &self.replay.id).await?;
-                    return self.refuse(item, "no message can be made for its order").await;
-                };
-                pace.tick().await;
-                item.generation = generation;
-                item.hold = course.hold().map(str::to_owned);
-                item.is_undoing = course.is_undoing();
-                self.record(item, ItemState::Begun, &course.to_string()).await?;
-                publish(&self.publisher, &message).await.map_err(RunError::NotConfirmed)?;
+                return Ok(found);
             }
-            (_, None) => {}
+            // Published or not, the order shows what becomes of it.
+            Leased::By { .. } if item.state == ItemState::Begun => {}
+            Leased::By { holder, .. } => {
+                self.refuse(item, &format!("another operator has it in hand: {holder}")).await?;
+            }
+            Leased::Missing => self.refuse(item, "the dead letter is gone").await?,
+            Leased::Ended => self.ended(item).await?,
         }
-        Ok(self.close(&letter).await?)
+        Ok(None)
+    }
+
+    async fn publish_for(
+        &self,
+        item: &mut ReplayItem,
+        letter: &Letter,
+        content: &Content,
+        course: &Course,
+        known_at: Millis,
+    ) -> Result<bool, RunError> {
+        let corrected = correction(&self.store, letter, content, course).await?;
+        item.is_corrected = corrected.is_some();
+        let Some(message) = outgoing(letter, content, course, corrected, &self.reason()) else {
+            self.store.release_letter(&item.letter, &self.replay.id).await?;
+            self.refuse(item, "no message can be made for its order").await?;
+            return Ok(true);
+        };
+        item.generation = course.generation().unwrap_or_default();
+        item.hold = course.hold().map(str::to_owned);
+        item.is_undoing = course.is_undoing();
+        item.arrivals = self.arrivals(item).await?;
+        let note = course.to_string();
+        self.record(item, ItemState::Begun, &note).await?;
+        // A clock that was set back tells nothing either.
+        if !(0..=KNOWN_MS_MAX).contains(&(now() - known_at)) {
+            return Ok(false);
+        }
+        publish(&self.publisher, &message).await.map_err(RunError::NotConfirmed)?;
+        self.close(item).await?;
+        self.published(item, &letter.kind, &note).await?;
+        Ok(true)
+    }
+
+    /// Nothing is waited for after a cancel: a worker judges it, and one of an order that nobody knows waits for that.
+    async fn published(&self, item: &mut ReplayItem, kind: &str, note: &str) -> Result<(), StoreError> {
+        match kind {
+            CANCEL => self.record(item, ItemState::Done, "the cancel is published; a worker judges it").await,
+            _ if item.is_letter_left => self.record(item, ItemState::Begun, note).await,
+            _ => Ok(()),
+        }
     }
 
     /// The dead letter is closed: by this replay, before it was interrupted, or by somebody else.
-    async fn ended(&self, item: &mut ReplayItem) -> Result<(), RunError> {
-        let known = self.store.letter(&item.letter).await?;
-        let how = known.and_then(|(letter, _)| letter.ended).map(|ended| ended.how);
+    async fn ended(&self, item: &mut ReplayItem) -> Result<(), StoreError> {
+        let known = self.store.letter(&item.letter).await?.map(|(letter, _)| letter);
+        let how = known.as_ref().and_then(|letter| letter.ended.as_ref()).map(|ended| ended.how);
         match (how, item.state) {
             (Some(How::Discarded), _) => self.refuse(item, "it was discarded meanwhile").await,
-            (_, ItemState::Begun) => Ok(()),
+            (_, ItemState::Begun) => {
+                item.is_letter_left = false;
+                let kind = known.map(|letter| letter.kind).unwrap_or_default();
+                self.published(item, &kind, "").await
+            }
             _ => self.refuse(item, "it was replayed meanwhile").await,
         }
     }
 
-    async fn close(&self, letter: &Letter) -> Result<(), StoreError> {
-        let Replay { id, who, why, .. } = self.replay.clone();
-        let ended = Ended { how: How::Replayed, by: who, why, at: Timestamp::now(), job: Some(id.clone()) };
-        self.store.end_letter(&letter.id, &id, &ended).await.map(drop)
+    async fn close(&self, item: &mut ReplayItem) -> Result<(), StoreError> {
+        let ended = Ended {
+            how: How::Replayed,
+            by: self.asked.who.to_string(),
+            why: self.asked.why.clone(),
+            at: Timestamp::now(),
+            job: Some(self.replay.id.clone()),
+        };
+        item.is_letter_left = !self.store.end_letter(&item.letter, &self.replay.id, &ended).await?;
+        Ok(())
     }
 
     /// Another process may carry the same replay on: what that has recorded stays.
-    async fn refuse(&self, item: &mut ReplayItem, why: &str) -> Result<(), RunError> {
+    async fn refuse(&self, item: &mut ReplayItem, why: &str) -> Result<(), StoreError> {
         match self.store.replay_item(&self.replay.id, item.seq).await? {
             Some(known) if known.state != item.state => *item = known,
             _ => self.record(item, ItemState::Refused, why).await?,
         }
         Ok(())
+    }
+
+    /// How often messages of the item's order have come to `orders.dead.poison`.
+    pub(super) async fn arrivals(&self, item: &ReplayItem) -> Result<u64, StoreError> {
+        match &item.order_id {
+            Some(order_id) => self.store.poison_arrivals(order_id).await,
+            None => Ok(0),
+        }
+    }
+}
+
+fn step(item: &ReplayItem, course: &Course) -> Step {
+    let is_begun = item.state == ItemState::Begun;
+    match course {
+        Course::Nothing(Nothing::UnderWay) | Course::Settled(_) if is_begun => Step::Close,
+        Course::Nothing(why) => Step::Refuse(why.to_string()),
+        Course::Settled(why) => Step::Settle(why.to_string()),
+        _ if course.planned() == item.planned => Step::Publish,
+        _ if is_begun && !is_still_to_come(item, course) => Step::Close,
+        _ => Step::Refuse(format!("its order stands otherwise than planned: it {course}")),
+    }
+}
+
+fn now() -> Millis {
+    Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::{Settled, fixtures::item};
+
+    fn run(generation: u32) -> Course {
+        Course::Run { generation, correction: None }
+    }
+
+    fn release(hold: &str) -> Course {
+        Course::Release { hold: hold.into(), generation: 1, is_undoing: false }
+    }
+
+    /// An item for which this was planned.
+    fn waiting(course: &Course) -> ReplayItem {
+        ReplayItem { planned: course.planned(), ..item(0, ItemState::Waiting) }
+    }
+
+    /// One for which it was published, perhaps.
+    fn begun(course: &Course) -> ReplayItem {
+        let (generation, hold) = (course.generation().unwrap(), course.hold().map(str::to_owned));
+        ReplayItem { state: ItemState::Begun, generation, hold, ..waiting(course) }
+    }
+
+    fn is_refused(step: &Step) -> bool {
+        matches!(step, Step::Refuse(why) if why.contains("otherwise than planned"))
+    }
+
+    #[test]
+    fn only_what_was_planned_is_published() {
+        let settled = Course::Settled(Settled::LaterRun);
+        for course in [run(2), release("h1"), Course::Again { generation: 1 }] {
+            assert_eq!(step(&waiting(&course), &course), Step::Publish);
+            assert_eq!(step(&begun(&course), &course), Step::Publish, "it may not have come about");
+            assert!(is_refused(&step(&waiting(&settled), &course)), "nothing was planned");
+            assert_eq!(step(&waiting(&course), &settled), Step::Settle(Settled::LaterRun.to_string()));
+        }
+        for (planned, found) in [(run(2), run(3)), (release("h1"), release("h2")), (run(2), release("h1"))] {
+            assert!(is_refused(&step(&waiting(&planned), &found)), "{planned}: {found}");
+            assert_eq!(step(&begun(&planned), &found), Step::Close, "{planned}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_correction_that_came_after_the_plan_is_not_sent_by_it() {
+        let fp = orderfleet_domain::Fingerprint::of(&crate::replay::fixtures::order());
+        let correction = Some(crate::replay::Correction { letter: "a".into(), fp });
+        let corrected = Course::Run { generation: 2, correction };
+        for item in [waiting(&run(2)), begun(&run(2))] {
+            assert!(is_refused(&step(&item, &corrected)));
+        }
+    }
+
+    #[test]
+    fn a_letter_whose_order_may_be_about_to_be_held_is_closed_only_by_a_replay_that_has_published_for_it() {
+        let under_way = Course::Nothing(Nothing::UnderWay);
+        assert_eq!(step(&begun(&release("h1")), &under_way), Step::Close);
+        assert_eq!(step(&waiting(&release("h1")), &under_way), Step::Refuse(Nothing::UnderWay.to_string()));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use orderfleet_domain::{
-    Command, DecodeError,
+    Command, DecodeError, Fingerprint,
     saga::{DeadLetterQueue, Phase, Record},
 };
 use orderfleet_storage::{Content, Letter};
@@ -16,8 +16,8 @@ pub enum Course {
     Run {
         /// The run.
         generation: u32,
-        /// The dead letter with which a person's correction is kept that the run works on: this one, or another of the order.
-        correction: Option<String>,
+        /// The person's correction that the run works on.
+        correction: Option<Correction>,
     },
     /// Releases this hold: the order goes on where it stands.
     Release {
@@ -37,6 +37,15 @@ pub enum Course {
     Settled(Settled),
     /// Nothing can be done about it now: the dead letter stays.
     Nothing(Nothing),
+}
+
+/// An order that a person has corrected, as it is kept with a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// The dead letter: the one to be replayed, or another of the order.
+    pub letter: String,
+    /// The corrected order's fingerprint.
+    pub fp: Fingerprint,
 }
 
 /// Why nothing is left to do.
@@ -69,7 +78,12 @@ pub enum Nothing {
     NoAccount,
     /// The order's document is of a newer build than this one.
     NewerOrder,
+    /// The message crashed workers, and its order is still under way: it will be held once no worker has it in hand.
+    UnderWay,
 }
+
+/// The kind of message that works no order.
+pub(super) const CANCEL: &str = "cancel";
 
 /// What to do about a dead letter whose order, if it has one in the database, stands so. The message's own bytes are looked at
 /// only where there is no such order.
@@ -82,7 +96,7 @@ pub fn course(letter: &Letter, content: Option<&Content>, order: Option<&Record>
         None if letter.is_unread() => unread_without_order(letter),
         None => without_order(content),
         // The customer's wish is in no document yet: whatever the order's state, a worker judges it.
-        Some(record) if letter.kind == "cancel" => Course::Again { generation: record.generation },
+        Some(record) if letter.kind == CANCEL => Course::Again { generation: record.generation },
         Some(record) => match with_order(letter, record) {
             Course::Run { .. } | Course::Release { .. } if letter.account.is_none() => {
                 Course::Nothing(Nothing::NoAccount)
@@ -129,6 +143,9 @@ fn with_order(letter: &Letter, record: &Record) -> Course {
         (None, Phase::Run | Phase::Comp) if letter.is_unread() => {
             Course::Again { generation: record.generation }
         }
+        (None, Phase::Run | Phase::Comp) if letter.queue == DeadLetterQueue::Poison => {
+            Course::Nothing(Nothing::UnderWay)
+        }
         (None, Phase::Run | Phase::Comp) => Course::Settled(Settled::UnderWay),
     }
 }
@@ -149,8 +166,23 @@ impl Course {
     #[must_use]
     pub fn correction(&self) -> Option<&str> {
         match self {
-            Self::Run { correction, .. } => correction.as_deref(),
+            Self::Run { correction, .. } => correction.as_ref().map(|kept| kept.letter.as_str()),
             _ => None,
+        }
+    }
+
+    /// A text that is another one for every message that would be published for a dead letter. It begins with the word of
+    /// [`Course::as_str`].
+    #[must_use]
+    pub fn planned(&self) -> String {
+        let word = self.as_str();
+        match self {
+            Self::Run { generation, correction: None } => format!("{word} {generation}"),
+            Self::Run { generation, correction: Some(Correction { letter, fp }) } => {
+                format!("{word} {generation} on {letter} {fp}")
+            }
+            Self::Release { hold, .. } => format!("{word} {hold}"),
+            Self::Again { .. } | Self::Settled(_) | Self::Nothing(_) => word.to_owned(),
         }
     }
 
@@ -222,6 +254,7 @@ impl fmt::Display for Nothing {
                 "the dead letter names no account, so that no message can be made for its order"
             }
             Self::NewerOrder => "this build cannot read its order; replay it with the newest",
+            Self::UnderWay => "a worker may still have its order in hand; again in a minute",
         })
     }
 }

@@ -5,17 +5,25 @@ use orderfleet_storage::{ItemState, ReplayItem};
 
 use crate::replay::Course;
 
-/// What became of the order; `None` while its run, or what was released, has not ended.
+/// What became of the order, whose newest correction came with the run `corrected_in`; `None` while its run, or what was
+/// released, has not ended.
 ///
 /// Done is what came to the end that it was to come to: DONE; UNDONE, where the order was being undone when it was held; and
 /// UNDONE because its customer has cancelled. Everything else has failed again.
-pub(super) fn ending(record: &Record, item: &ReplayItem) -> Option<(ItemState, String)> {
+pub(super) fn ending(
+    record: &Record,
+    corrected_in: Option<u32>,
+    item: &ReplayItem,
+) -> Option<(ItemState, String)> {
     if record.generation > item.generation {
         return Some((ItemState::Failed, format!("run {} has begun since", record.generation)));
     }
     if record.generation < item.generation {
         let never = record.is_final.then(|| format!("the run never began: {}", undone(record)));
         return never.map(|why| (ItemState::Failed, why));
+    }
+    if item.is_corrected && corrected_in != Some(item.generation) {
+        return Some((ItemState::Failed, "the run began without the correction".into()));
     }
     match (&record.hold, record.phase) {
         (Some(hold), _) if item.hold.as_ref() == Some(&hold.id) => None,
@@ -29,10 +37,11 @@ pub(super) fn ending(record: &Record, item: &ReplayItem) -> Option<(ItemState, S
     }
 }
 
-/// Whether an item that was begun before an interruption is to be published for once more: what it asks for has not come
-/// about.
+/// Whether what was published for an item before an interruption, if it was, has not come about.
 pub(super) fn is_still_to_come(item: &ReplayItem, course: &Course) -> bool {
-    course.generation() == Some(item.generation) && course.hold() == item.hold.as_deref()
+    item.planned.split(' ').next() == Some(course.as_str())
+        && course.generation() == Some(item.generation)
+        && course.hold() == item.hold.as_deref()
 }
 
 fn is_cancelled(record: &Record) -> bool {
@@ -62,7 +71,7 @@ mod tests {
     }
 
     fn told(record: &Record, item: &ReplayItem) -> (Option<ItemState>, String) {
-        ending(record, item).map_or((None, String::new()), |(state, note)| (Some(state), note))
+        ending(record, None, item).map_or((None, String::new()), |(state, note)| (Some(state), note))
     }
 
     #[test]
@@ -87,6 +96,20 @@ mod tests {
         ] {
             assert_eq!(told(&record, &begun(2, None)), (state, note.to_owned()), "{record:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_began_without_the_correction_it_was_asked_for_with_has_failed() {
+        let item = ReplayItem { is_corrected: true, ..begun(2, None) };
+        for (corrected_in, state) in [
+            (None, Some(ItemState::Failed)),
+            (Some(1), Some(ItemState::Failed)),
+            (Some(2), Some(ItemState::Done)),
+        ] {
+            let found = ending(&in_run(2, record(Phase::Done)), corrected_in, &item);
+            assert_eq!(found.map(|(state, _)| state), state, "{corrected_in:?}");
+        }
+        assert_eq!(ending(&undone(EXHAUSTED, None), None, &item), None, "it has not begun");
     }
 
     #[test]
@@ -116,6 +139,10 @@ mod tests {
 
     #[test]
     fn what_was_begun_is_published_again_only_while_it_has_not_come_about() {
+        let begun = |generation, hold: Option<&str>| ReplayItem {
+            planned: if hold.is_some() { "release h1".into() } else { "run 2".into() },
+            ..begun(generation, hold)
+        };
         let run = Course::Run { generation: 2, correction: None };
         let release = |hold: &str| Course::Release { hold: hold.into(), generation: 1, is_undoing: false };
         assert!(is_still_to_come(&begun(2, None), &run));
@@ -123,5 +150,6 @@ mod tests {
         assert!(!is_still_to_come(&begun(1, Some("h1")), &release("h2")), "another hold is another decision");
         assert!(!is_still_to_come(&begun(2, None), &Course::Run { generation: 3, correction: None }));
         assert!(!is_still_to_come(&begun(2, None), &Course::Settled(crate::replay::Settled::UnderWay)));
+        assert!(!is_still_to_come(&begun(2, None), &Course::Again { generation: 2 }), "it has begun");
     }
 }

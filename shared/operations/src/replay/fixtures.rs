@@ -77,10 +77,14 @@ pub(super) fn item(seq: u32, state: ItemState) -> ReplayItem {
         seq,
         letter: format!("{}.{seq}", order_id()),
         order_id: Some(order_id()),
+        planned: String::new(),
         state,
         generation: 0,
         hold: None,
         is_undoing: false,
+        is_corrected: false,
+        arrivals: 0,
+        is_letter_left: false,
         note: String::new(),
     }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use orderfleet_storage::{ItemState, LetterFilter, ReplayItem, StoreError};
+use orderfleet_domain::saga::Record;
+use orderfleet_storage::{ItemState, ReplayItem, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::replay::{Outcome, Progress, Replaying, RunError, ending::ending, items::Items};
 
+/// What was planned where the message itself is published again.
+const AGAIN: &str = "again";
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Replaying {
@@ -51,25 +54,26 @@ impl Replaying {
         let Some(order_id) = &item.order_id else {
             return Ok(Some((ItemState::Done, "published; its order is not known".into())));
         };
-        match self.store.order_for_operator(order_id).await {
-            Ok(Some(view)) => Ok(ending(&view.record, item)),
-            Ok(None) => {
-                let came_back = self.came_back(item).await?;
-                Ok(came_back.then(|| (ItemState::Failed, "its message is a dead letter again".into())))
-            }
+        let order = match self.store.order_for_operator(order_id).await {
             // A newer build works it: this one would wait in vain.
             Err(StoreError::Unreadable { .. }) => {
-                Ok(Some((ItemState::Failed, "this build cannot read its order any more".into())))
+                return Ok(Some((ItemState::Failed, "this build cannot read its order any more".into())));
             }
-            Err(error) => Err(error),
+            order => order?,
+        };
+        let ended = order.as_ref().and_then(|order| {
+            let corrected_in = order.correction.as_ref().map(|(generation, _)| *generation);
+            ending(&order.record, corrected_in, item)
+        });
+        if ended.is_none() && hangs_on_message(item, order.map(|order| order.record).as_ref()) {
+            let came_back = self.arrivals(item).await? > item.arrivals;
+            return Ok(came_back.then(|| (ItemState::Failed, "its message is a dead letter again".into())));
         }
+        Ok(ended)
     }
+}
 
-    /// Whether the dead letter of an order that nobody knows was opened again: a message that fails again comes under its old
-    /// id.
-    async fn came_back(&self, item: &ReplayItem) -> Result<bool, StoreError> {
-        let open = LetterFilter::ids([item.letter.clone()]);
-        let found = self.store.list_letters(&open, None, 1).await?;
-        Ok(found.iter().any(|letter| letter.lease.is_none()))
-    }
+/// Whether the order does nothing until it gets the message that was published: should that crash workers, nothing else tells.
+fn hangs_on_message(item: &ReplayItem, order: Option<&Record>) -> bool {
+    order.is_none_or(|order| order.generation < item.generation) || item.planned == AGAIN
 }

@@ -28,6 +28,10 @@ pub(super) struct Items {
 }
 
 impl Progress {
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting + self.begun == 0
+    }
+
     fn count(&mut self, state: ItemState) -> &mut u32 {
         match state {
             ItemState::Waiting => &mut self.waiting,

@@ -1,11 +1,19 @@
 //! How the orders of some dead letters stand, read at once, and what to do about each.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, slice};
 
-use orderfleet_domain::{OrderId, saga::Record};
+use orderfleet_domain::{
+    OrderId,
+    saga::{DeadLetterQueue, Record},
+};
 use orderfleet_storage::{CorrectedLetter, Letter, Store, StoreError};
 
-use crate::replay::{Course, Nothing, Planned, course};
+use crate::replay::{Correction, Course, Nothing, Planned, course};
+
+/// What to do about one dead letter, as its order stands now.
+pub(crate) async fn judge(store: &Store, letter: Letter) -> Result<Planned, StoreError> {
+    Orders::of(store, slice::from_ref(&letter)).await?.judge(store, letter).await
+}
 
 /// Orders as they stand now.
 #[derive(Debug, Default)]
@@ -34,6 +42,8 @@ impl Orders {
         let record = found.and_then(Option::as_ref);
         let content = match record {
             Some(_) => None,
+            // Not looked into.
+            None if letter.is_unread() || letter.queue == DeadLetterQueue::Conflict => None,
             None => store.letter(&letter.id).await?.map(|(_, content)| content),
         };
         let course = match (course(&letter, content.as_ref(), record), record) {
@@ -45,28 +55,31 @@ impl Orders {
         Ok(Planned { letter, course })
     }
 
-    /// The dead letter whose correction the next run is to work on: this one, or else the newest of the order's last run. One
-    /// that was replayed counts while that run has not begun: its message may be overtaken.
-    fn correction(&self, letter: &Letter, record: &Record) -> Option<String> {
+    /// The correction that the next run is to work on: the one kept with this dead letter, or else with the newest of the
+    /// order's last run, or of the next one, should that have come to nothing. One that was replayed counts while that run has
+    /// not begun: its message may be overtaken.
+    fn correction(&self, letter: &Letter, record: &Record) -> Option<Correction> {
         let is_for_next = |known: &&CorrectedLetter| {
-            let is_of_run = known.generation.map_or(known.is_open, |run| run == record.generation);
+            let is_of_run = known.generation.map_or(known.is_open, |run| run >= record.generation);
             letter.order_id.as_ref() == Some(&known.order_id) && is_of_run
         };
         let mut known = self.corrected.iter().filter(is_for_next);
         let own = known.clone().find(|known| known.id == letter.id);
-        own.or_else(|| known.next_back()).map(|known| known.id.clone())
+        let kept = own.or_else(|| known.next_back())?;
+        Some(Correction { letter: kept.id.clone(), fp: kept.fp.clone() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use orderfleet_domain::saga::CauseClass;
+    use orderfleet_domain::{Fingerprint, saga::CauseClass};
 
     use super::*;
-    use crate::replay::fixtures::{letter, order_id, undone};
+    use crate::replay::fixtures::{letter, order, order_id, undone};
 
     fn corrected(id: &str, generation: Option<u32>, is_open: bool) -> CorrectedLetter {
-        CorrectedLetter { id: id.into(), order_id: order_id(), generation, is_open }
+        let fp = Fingerprint::of(&order());
+        CorrectedLetter { id: id.into(), order_id: order_id(), generation, is_open, fp }
     }
 
     #[test]
@@ -78,6 +91,10 @@ mod tests {
             (vec![corrected("other", Some(2), true)], Some("other")),
             (vec![corrected("replayed", Some(2), false)], Some("replayed")),
             (vec![corrected("of an earlier run", Some(1), true)], None),
+            (
+                vec![corrected("of a run that did not begin", Some(3), true)],
+                Some("of a run that did not begin"),
+            ),
             (vec![corrected("of no run", None, true)], Some("of no run")),
             (vec![corrected("of no run, replayed", None, false)], None),
             (vec![corrected("older", Some(2), true), corrected("newer", Some(2), true)], Some("newer")),
@@ -88,7 +105,8 @@ mod tests {
         ];
         for (corrected, expected) in cases {
             let orders = Orders { corrected, ..Orders::default() };
-            assert_eq!(orders.correction(&own, &record).as_deref(), expected, "{orders:?}");
+            let found = orders.correction(&own, &record).map(|kept| kept.letter);
+            assert_eq!(found.as_deref(), expected, "{orders:?}");
         }
         let stranger = Letter { order_id: None, ..own };
         let orders = Orders { corrected: vec![corrected("other", Some(2), true)], ..Orders::default() };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use orderfleet_domain::{FailureFingerprint, StepName};
-use orderfleet_storage::{Letter, LetterFilter, Store, StoreError};
+use orderfleet_storage::{Letter, LetterFilter, LetterPage, Store, StoreError};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +26,8 @@ pub struct Plan {
     pub selection: String,
     /// Every dead letter, oldest first.
     pub items: Vec<Planned>,
+    /// Ids of those that were selected, too, and that this build cannot read: they stay as they are.
+    pub unreadable: Vec<String>,
 }
 
 /// One dead letter of a plan.
@@ -82,13 +84,12 @@ pub async fn plan(
 ) -> Result<Plan, PlanError> {
     let limit = limit.unwrap_or(usize::MAX);
     let open = filter.clone().open();
-    let mut items: Vec<Planned> = Vec::new();
+    let (mut items, mut unreadable): (Vec<Planned>, Vec<String>) = Default::default();
     let mut after = None;
     while items.len() < limit {
-        let letters = store.list_letters(&open, after.as_ref(), LETTERS_PER_CALL).await;
-        let mut letters = letters.map_err(PlanError::Store)?;
-        let Some(last) = letters.last() else { break };
-        after = Some(last.cursor());
+        let page = store.list_letters(&open, after.as_ref(), LETTERS_PER_CALL).await;
+        let LetterPage { mut letters, unreadable: beyond, next } = page.map_err(PlanError::Store)?;
+        unreadable.extend(beyond);
         letters.truncate(limit - items.len());
         let orders = Orders::of(store, &letters).await.map_err(PlanError::Store)?;
         let planned = stream::iter(letters).map(|letter| orders.judge(store, slim(letter))).buffered(READS);
@@ -96,9 +97,13 @@ pub async fn plan(
         if items.len() > ITEMS_MAX {
             return Err(PlanError::TooMany);
         }
+        after = next;
+        if after.is_none() {
+            break;
+        }
     }
     let id = plan_id(&items);
-    Ok(Plan { id, selection: selection.to_owned(), items })
+    Ok(Plan { id, selection: selection.to_owned(), items, unreadable })
 }
 
 /// What a plan needs to know of a letter.
@@ -150,6 +155,7 @@ pub fn new_id() -> Result<String, getrandom::Error> {
 fn plan_id(items: &[Planned]) -> String {
     let mut hash = Sha256::new();
     for Planned { letter, course } in items {
+        // The correction's fingerprint is in it, so that another order is another plan.
         hash.update(format!("{}\0{course:?}\0", letter.id));
     }
     data_encoding::HEXLOWER.encode(&hash.finalize()[..PLAN_ID_BYTES])
@@ -157,15 +163,20 @@ fn plan_id(items: &[Planned]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orderfleet_domain::{Fingerprint, Order};
+
     use super::*;
-    use crate::replay::{Settled, fixtures::letter};
+    use crate::replay::{
+        Correction, Settled,
+        fixtures::{letter, order},
+    };
 
     fn planned(id: &str, course: Course) -> Planned {
         Planned { letter: Letter { id: id.into(), ..letter("fulfilment") }, course }
     }
 
     fn plan(items: Vec<Planned>) -> Plan {
-        Plan { id: plan_id(&items), selection: "all".into(), items }
+        Plan { id: plan_id(&items), selection: "all".into(), items, unreadable: Vec::new() }
     }
 
     #[test]
@@ -206,6 +217,13 @@ mod tests {
             assert_ne!(first, id(other), "{other:?}");
         }
         assert_eq!(first.len(), 2 * PLAN_ID_BYTES);
+        let corrected = |order: &Order| {
+            let correction = Some(Correction { letter: "a".into(), fp: Fingerprint::of(order) });
+            plan(vec![planned("a", Course::Run { generation: 2, correction })]).id
+        };
+        let otherwise = Order { metadata: [("a".into(), "b".into())].into(), ..order() };
+        assert_eq!(corrected(&order()), corrected(&order()));
+        assert_ne!(corrected(&order()), corrected(&otherwise), "kept with the same letter");
     }
 
     #[test]

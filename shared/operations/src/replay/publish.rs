@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orderfleet_domain::{Command, CommandKind, Decision, Order, saga::Lane};
 use orderfleet_messaging::{Delays, Destination, Headers, Outgoing, Publisher};
-use orderfleet_storage::{Content, Letter, Replay};
+use orderfleet_storage::{Content, Letter, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::replay::Course;
@@ -26,15 +26,33 @@ pub(super) async fn publish(publisher: &Publisher, outgoing: &Outgoing) -> Resul
     }
 }
 
-/// The message for a dead letter, into the lane of replays; `None` where nothing is to be published, or the dead letter does
-/// not tell enough of its order.
-pub(super) fn outgoing(
-    replay: &Replay,
+/// The corrected order that a run is asked for with: kept with the dead letter that the course names, or else in the message
+/// itself, where that has asked for a corrected run and come to nothing.
+pub(crate) async fn correction(
+    store: &Store,
     letter: &Letter,
     content: &Content,
     course: &Course,
+) -> Result<Option<Box<Order>>, StoreError> {
+    let kept = match (course, course.correction()) {
+        (Course::Run { .. }, None) => return Ok(in_message(letter, content)),
+        (_, None) => None,
+        (_, Some(own)) if own == letter.id => content.correction.clone(),
+        (_, Some(other)) => store.letter(other).await?.and_then(|(_, content)| content.correction),
+    };
+    Ok(kept.map(Box::new))
+}
+
+/// The message for a dead letter, into the lane of replays; `None` where nothing is to be published, or the dead letter does
+/// not tell enough of its order. A run is asked for with the `corrected` order, a release with the reason.
+pub(super) fn outgoing(
+    letter: &Letter,
+    content: &Content,
+    course: &Course,
+    corrected: Option<Box<Order>>,
+    reason: &str,
 ) -> Option<Outgoing> {
-    let (kind, body) = message(replay, letter, content, course)?;
+    let (kind, body) = message(letter, content, course, corrected, reason)?;
     let mut headers = Headers::new(&kind)
         .message_id(&format!("replay.{}.{}", letter.id, course.generation()?))
         .traceparent(content.header("traceparent"));
@@ -45,18 +63,19 @@ pub(super) fn outgoing(
 }
 
 fn message(
-    replay: &Replay,
     letter: &Letter,
     content: &Content,
     course: &Course,
+    corrected: Option<Box<Order>>,
+    reason: &str,
 ) -> Option<(String, Vec<u8>)> {
     let kind = match course {
         Course::Again { .. } => return Some((letter.kind.clone(), content.body.clone())),
-        Course::Run { .. } => CommandKind::Run { order: correction(letter, content) },
+        Course::Run { .. } => CommandKind::Run { order: corrected },
         Course::Release { hold, .. } => CommandKind::Resolve {
             hold: hold.clone(),
             decision: Decision::Release,
-            reason: format!("{} (replay {} by {})", replay.why, replay.id, replay.who),
+            reason: reason.to_owned(),
         },
         Course::Settled(_) | Course::Nothing(_) => return None,
     };
@@ -70,11 +89,9 @@ fn message(
     Some((command.kind.as_str().to_owned(), command.encode()))
 }
 
-/// What a person made of the order: kept with a letter, or in the message itself, where that has asked for a corrected run
-/// and come to nothing.
-fn correction(letter: &Letter, content: &Content) -> Option<Box<Order>> {
-    if content.correction.is_some() || letter.is_unread() {
-        return content.correction.clone().map(Box::new);
+fn in_message(letter: &Letter, content: &Content) -> Option<Box<Order>> {
+    if letter.is_unread() {
+        return None;
     }
     match Command::decode(&content.body).ok()?.kind {
         CommandKind::Run { order } => order,
@@ -84,9 +101,7 @@ fn correction(letter: &Letter, content: &Content) -> Option<Box<Order>> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use orderfleet_domain::saga::Phase;
-    use orderfleet_storage::ReplayState;
 
     use super::*;
     use crate::replay::{
@@ -94,14 +109,10 @@ mod tests {
         fixtures::{command, content, held, letter, order, place, record},
     };
 
-    fn replay() -> Replay {
-        let [id, who, why, selection] = ["r1", "jo", "mended", "all"].map(str::to_owned);
-        let began_at = Timestamp::UNIX_EPOCH;
-        Replay { id, who, why, selection, items: 1, state: ReplayState::Open, began_at }
-    }
+    const REASON: &str = "mended (replay r1 by jo)";
 
-    fn sent(letter: &Letter, content: &Content, course: &Course) -> Command {
-        let (kind, body) = message(&replay(), letter, content, course).unwrap();
+    fn sent(letter: &Letter, content: &Content, course: &Course, corrected: Option<Box<Order>>) -> Command {
+        let (kind, body) = message(letter, content, course, corrected, REASON).unwrap();
         let command = Command::decode(&body).unwrap();
         assert_eq!(command.kind.as_str(), kind);
         command
@@ -113,6 +124,7 @@ mod tests {
             &letter("fulfilment"),
             &content(place().encode()),
             &Course::Run { generation: 2, correction: None },
+            None,
         );
         assert_eq!(sent, command(2, CommandKind::Run { order: None }));
     }
@@ -120,32 +132,30 @@ mod tests {
     #[test]
     fn a_corrected_order_travels_with_the_run_that_works_on_it_and_is_not_lost_with_its_message() {
         let corrected = Order { ship_to: orderfleet_domain::ShipTo::default(), ..order() };
-        let kind = CommandKind::Run { order: Some(Box::new(corrected.clone())) };
-        let kept = Content { correction: Some(corrected), ..content(place().encode()) };
-        let in_message = content(command(2, kind.clone()).encode());
-        for content in [kept, in_message] {
-            let sent = sent(&letter("poison"), &content, &Course::Run { generation: 3, correction: None });
-            assert_eq!(sent, command(3, kind.clone()));
-        }
+        let corrected = Some(Box::new(corrected));
+        let kind = CommandKind::Run { order: corrected.clone() };
+        let failed = content(command(2, kind.clone()).encode());
+        assert_eq!(in_message(&letter("poison"), &failed), corrected);
+        assert_eq!(in_message(&letter("poison"), &content(place().encode())), None);
+        let run = Course::Run { generation: 3, correction: None };
+        assert_eq!(sent(&letter("poison"), &failed, &run, corrected), command(3, kind));
     }
 
     #[test]
     fn a_release_names_the_hold_and_says_who_asked_for_it_and_why() {
         let course = course(&letter("held"), None, Some(&held(Phase::Comp, "h7")));
-        let sent = sent(&letter("held"), &content(place().encode()), &course);
-        let reason = "mended (replay r1 by jo)".to_owned();
-        let decision = Decision::Release;
+        let sent = sent(&letter("held"), &content(place().encode()), &course, None);
+        let (reason, decision) = (REASON.to_owned(), Decision::Release);
         assert_eq!(sent, command(1, CommandKind::Resolve { hold: "h7".into(), decision, reason }));
     }
 
     #[test]
     fn a_message_that_is_published_again_is_the_same_to_the_byte() {
         let content = content(place().encode());
-        let (kind, body) =
-            message(&replay(), &letter("poison"), &content, &Course::Again { generation: 1 }).unwrap();
+        let again = Course::Again { generation: 1 };
+        let (kind, body) = message(&letter("poison"), &content, &again, None, REASON).unwrap();
         assert_eq!((kind.as_str(), &body), ("place", &content.body));
-        let outgoing =
-            outgoing(&replay(), &letter("poison"), &content, &Course::Again { generation: 1 }).unwrap();
+        let outgoing = outgoing(&letter("poison"), &content, &again, None, REASON).unwrap();
         assert_eq!(outgoing.headers.get("traceparent"), Some("00-1"));
         assert_eq!(outgoing.headers.order_id(), letter("poison").order_id);
     }
@@ -154,9 +164,9 @@ mod tests {
     fn nothing_is_published_where_nothing_is_left_to_do_or_the_account_is_not_known() {
         let course = course(&letter("fulfilment"), None, Some(&record(Phase::Done)));
         assert_eq!(course, Course::Settled(Settled::Done));
-        assert!(outgoing(&replay(), &letter("fulfilment"), &content(Vec::new()), &course).is_none());
+        assert!(outgoing(&letter("fulfilment"), &content(Vec::new()), &course, None, REASON).is_none());
         let unowned = Letter { account: None, ..letter("fulfilment") };
         let run = Course::Run { generation: 2, correction: None };
-        assert!(outgoing(&replay(), &unowned, &content(Vec::new()), &run).is_none());
+        assert!(outgoing(&unowned, &content(Vec::new()), &run, None, REASON).is_none());
     }
 }

@@ -4,18 +4,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderfleet_messaging::Publisher;
-use orderfleet_storage::{ItemState, Replay, ReplayItem, ReplayState, Store, StoreError};
+use orderfleet_storage::{ItemState, Replay, ReplayItem, Store, StoreError};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::replay::{Progress, Ramp, items::Items};
+use crate::{
+    dead_letters::Asked,
+    replay::{Progress, Ramp, items::Items},
+};
+
+/// Added to what is told of an item.
+const LEFT: &str = "its dead letter was not closed: it has come again, or is in other hands";
 
 /// What a replay may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Messages per second, at least 1.
     pub rate_per_s: u32,
-    /// Stop when more than so many in a hundred orders have failed again since the replay was begun or resumed, 0 to 100.
+    /// Stop when more than so many in a hundred orders have failed again since the replay was begun, or had stopped for that,
+    /// 0 to 100.
     pub stop_at_percent: u32,
     /// Largest batch, at least 1.
     pub batch_max: u32,
@@ -56,6 +63,8 @@ pub struct Replaying {
     pub publisher: Publisher,
     /// What is replayed, as frozen.
     pub replay: Replay,
+    /// Who carries it on, and why.
+    pub asked: Asked,
     /// What it may cost.
     pub budget: Budget,
     /// Cancelled to stop after the message in hand.
@@ -73,9 +82,12 @@ impl Replaying {
     /// The database or the broker failed. What is recorded stays so; resume when they are back.
     pub async fn run(&self, mut tell: impl FnMut(&Progress)) -> Result<Outcome, RunError> {
         let mut items = Items::read(&self.store, &self.replay.id).await?;
-        let before = items.progress();
-        tell(&before);
-        let mut ramp = ramp(self.replay.state, self.budget.batch_max, before);
+        tell(&items.progress());
+        if items.progress().is_over() {
+            self.store.end_replay(&self.replay.id).await?;
+            return Ok(Outcome::Ended);
+        }
+        let mut ramp = ramp(&self.replay, self.budget.batch_max, items.progress());
         let mut pace = interval(Duration::from_secs(1) / self.budget.rate_per_s.max(1));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What an earlier attempt began comes first, as a batch of its own.
@@ -87,17 +99,19 @@ impl Replaying {
             self.begin(&mut items, *index, &mut pace).await?;
         }
         loop {
-            if let Some(outcome) = self.follow(&mut items, &batch, &mut tell).await? {
-                return Ok(outcome);
-            }
-            if is_spent(before, items.progress(), self.budget.stop_at_percent) {
-                self.store.end_replay(&self.replay.id, ReplayState::Stopped).await?;
+            let followed = self.follow(&mut items, &batch, &mut tell).await?;
+            let Progress { done, failed, .. } = items.progress();
+            if is_spent(&self.replay, items.progress(), self.budget.stop_at_percent) {
+                self.store.stop_replay(&self.replay.id, done, failed).await?;
                 return Ok(Outcome::Stopped);
+            }
+            if let Some(outcome) = followed {
+                return Ok(outcome);
             }
             batch = match self.release(&mut items, ramp.take(), &mut pace, &mut tell).await? {
                 None => return Ok(Outcome::Interrupted),
                 Some(batch) if batch.is_empty() => {
-                    self.store.end_replay(&self.replay.id, ReplayState::Ended).await?;
+                    self.store.end_replay(&self.replay.id).await?;
                     return Ok(Outcome::Ended);
                 }
                 Some(batch) => batch,
@@ -135,6 +149,11 @@ impl Replaying {
         Ok(())
     }
 
+    /// For the orders that are released.
+    pub(super) fn reason(&self) -> String {
+        format!("{} (replay {} by {})", self.asked.why, self.replay.id, self.asked.who)
+    }
+
     pub(super) async fn record(
         &self,
         item: &mut ReplayItem,
@@ -142,51 +161,74 @@ impl Replaying {
         note: &str,
     ) -> Result<(), StoreError> {
         item.state = state;
-        note.clone_into(&mut item.note);
+        item.note = told(note, item.is_letter_left);
         self.store.record_item(&self.replay.id, item, Timestamp::now().as_millisecond()).await
     }
 }
 
-/// Where the batches go on. After a stop they begin with one order again: what is thought to be mended may not be.
-fn ramp(state: ReplayState, largest: u32, before: Progress) -> Ramp {
-    match state {
-        ReplayState::Stopped => Ramp::new(largest),
-        ReplayState::Open | ReplayState::Ended => Ramp::after(largest, before.done + before.failed),
+/// For an item's note.
+fn told(note: &str, is_letter_left: bool) -> String {
+    match (note, is_letter_left) {
+        (note, false) => note.to_owned(),
+        ("", true) => LEFT.to_owned(),
+        (note, true) => format!("{note}; {LEFT}"),
     }
 }
 
-/// Whether too large a share has failed again. What failed before a stop does not count any more once somebody has looked at
-/// it and resumed.
-fn is_spent(before: Progress, now: Progress, stop_at_percent: u32) -> bool {
-    let failed = u64::from(now.failed.saturating_sub(before.failed));
-    let ended = u64::from(now.done.saturating_sub(before.done)) + failed;
-    failed * 100 > ended * u64::from(stop_at_percent)
+/// Where the batches go on. After a stop they begin with one order again: what is thought to be mended may not be.
+fn ramp(replay: &Replay, largest: u32, now: Progress) -> Ramp {
+    let (done, failed) = since_stop(replay, now);
+    Ramp::after(largest, done + failed)
+}
+
+/// Whether too large a share has failed again.
+fn is_spent(replay: &Replay, now: Progress, stop_at_percent: u32) -> bool {
+    let (done, failed) = since_stop(replay, now);
+    u64::from(failed) * 100 > (u64::from(done) + u64::from(failed)) * u64::from(stop_at_percent)
+}
+
+/// How many are done, and how many have failed, without what had ended when the replay stopped: somebody has looked at that
+/// and resumed it. An interruption is no such look.
+fn since_stop(replay: &Replay, now: Progress) -> (u32, u32) {
+    (now.done.saturating_sub(replay.done_at_stop), now.failed.saturating_sub(replay.failed_at_stop))
 }
 
 #[cfg(test)]
 mod tests {
+    use orderfleet_storage::ReplayState;
+
     use super::*;
 
     fn ended(done: u32, failed: u32) -> Progress {
         Progress { done, failed, refused: 1_000, waiting: 7, begun: 0 }
     }
 
+    /// A replay that had come so far when it stopped last.
+    fn stopped_at(done: u32, failed: u32) -> Replay {
+        let [id, who, why, selection] = ["r1", "jo", "mended", "all"].map(str::to_owned);
+        Replay {
+            id,
+            who,
+            why,
+            selection,
+            items: 9,
+            state: ReplayState::Open,
+            done_at_stop: done,
+            failed_at_stop: failed,
+            began_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
     #[test]
     fn batches_go_on_with_what_has_ended_and_begin_anew_after_a_stop() {
-        for (state, done, size) in
-            [(ReplayState::Open, 0, 1), (ReplayState::Open, 8, 10), (ReplayState::Stopped, 8, 1)]
-        {
-            assert_eq!(
-                ramp(state, 200, ended(done, 0)).take(),
-                size,
-                "{state:?}; what was refused has tried nothing"
-            );
+        for (stopped, done, size) in [(0, 0, 1), (0, 8, 10), (8, 8, 1), (8, 16, 10)] {
+            let found = ramp(&stopped_at(stopped, 0), 200, ended(done, 0)).take();
+            assert_eq!(found, size, "stopped at {stopped}; what was refused has tried nothing");
         }
     }
 
     #[test]
     fn a_replay_stops_above_its_share_of_failures_and_not_at_it() {
-        let none = Progress::default();
         for (done, failed, percent, stops) in [
             (0, 1, 10, true),
             (0, 1, 100, false),
@@ -195,16 +237,23 @@ mod tests {
             (1_000, 1, 0, true),
             (0, 0, 0, false),
         ] {
-            let spent = is_spent(none, ended(done, failed), percent);
+            let spent = is_spent(&stopped_at(0, 0), ended(done, failed), percent);
             assert_eq!(spent, stops, "{failed} of {} at {percent}", done + failed);
         }
     }
 
     #[test]
-    fn what_ended_before_a_replay_was_resumed_does_not_count() {
-        let before = ended(0, 10);
-        assert!(!is_spent(before, ended(9, 11), 10));
-        assert!(is_spent(before, ended(8, 11), 10));
-        assert!(!is_spent(ended(1_000, 0), ended(1_000, 0), 0));
+    fn what_had_ended_when_a_replay_stopped_does_not_count_any_more() {
+        let stopped = stopped_at(0, 10);
+        assert!(!is_spent(&stopped, ended(9, 11), 10));
+        assert!(is_spent(&stopped, ended(8, 11), 10));
+        assert!(!is_spent(&stopped_at(1_000, 0), ended(1_000, 0), 0));
+    }
+
+    #[test]
+    fn a_dead_letter_that_could_not_be_closed_is_told_of() {
+        assert_eq!(told("undone", false), "undone");
+        assert_eq!(told("", true), LEFT);
+        assert!(told("undone", true).starts_with("undone; its dead letter"));
     }
 }

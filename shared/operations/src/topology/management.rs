@@ -1,10 +1,13 @@
 //! What only RabbitMQ's management API tells: bindings, all arguments, queues that nobody declares.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use orderfleet_messaging::{Binding, Login, Topology};
 use reqwest::{Client, StatusCode, Url, redirect};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -15,7 +18,7 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 const PAGE_SIZE: u32 = 500;
 /// No more of our queues are read.
 const PAGES_MAX: u32 = 20;
-const QUEUE_COLUMNS: &str = "name,arguments,messages,consumers";
+const QUEUE_COLUMNS: &str = "name,arguments,messages,consumers,leader,members,online";
 
 /// The management API of the broker. `Debug` does not show the password.
 #[derive(Debug, Clone)]
@@ -61,18 +64,24 @@ pub enum ManagementError {
 /// What the broker has under our names.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
-    pub(super) queues: BTreeMap<String, ObservedQueue>,
+    pub(crate) queues: BTreeMap<String, ObservedQueue>,
     /// Of our queues to our exchanges.
     pub(super) bindings: Vec<Binding>,
 }
 
 /// A queue as the management API tells of it. Its figures are up to 5 s old.
 #[derive(Debug, Default)]
-pub(super) struct ObservedQueue {
+pub(crate) struct ObservedQueue {
     pub(super) arguments: BTreeMap<String, String>,
     /// All: ready, in hand, and on their way to a dead-letter exchange.
     pub(super) messages: Option<u64>,
     pub(super) consumers: Option<u32>,
+    /// The node of its leader, as far as one is known.
+    pub(crate) leader: Option<String>,
+    /// Nodes that have a replica of it; none where that is not told.
+    pub(crate) members: Vec<String>,
+    /// Those of them where it runs.
+    pub(crate) online: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -82,13 +91,15 @@ struct Page {
     page_count: u32,
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct QueueItem {
     name: String,
-    #[serde(default)]
     arguments: Value,
     messages: Option<u64>,
     consumers: Option<u32>,
+    leader: Option<String>,
+    members: Vec<String>,
+    online: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -209,7 +220,50 @@ impl QueueItem {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let arguments = self.arguments.as_object().into_iter().flatten();
         let arguments = arguments.map(|(name, value)| (name.clone(), text(value))).collect();
-        (self.name, ObservedQueue { arguments, messages: self.messages, consumers: self.consumers })
+        let Self { name, messages, consumers, leader, members, .. } = self;
+        let online = self.online.unwrap_or_default();
+        (name, ObservedQueue { arguments, messages, consumers, leader, members, online })
+    }
+}
+
+/// By hand: RabbitMQ 3.10 names `online` and `leader` twice where a queue's last statistics differ from what it knows itself
+/// (seen on 3.10.8). Without a leader there are no new statistics, so the fewer members count, and no leader before any.
+impl<'de> Deserialize<'de> for QueueItem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(QueueVisitor)
+    }
+}
+
+struct QueueVisitor;
+
+impl<'de> Visitor<'de> for QueueVisitor {
+    type Value = QueueItem;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a queue")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<QueueItem, A::Error> {
+        let mut item = QueueItem::default();
+        while let Some(field) = fields.next_key::<String>()? {
+            match field.as_str() {
+                "name" => item.name = fields.next_value()?,
+                "arguments" => item.arguments = fields.next_value()?,
+                "messages" => item.messages = fields.next_value()?,
+                "consumers" => item.consumers = fields.next_value()?,
+                "members" => item.members = fields.next_value()?,
+                "leader" => {
+                    let told: Option<String> = fields.next_value()?;
+                    item.leader = item.leader.filter(String::is_empty).or(told);
+                }
+                "online" => {
+                    let told: Vec<String> = fields.next_value()?;
+                    item.online = item.online.filter(|before| before.len() <= told.len()).or(Some(told));
+                }
+                _ => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(item)
     }
 }
 
@@ -245,5 +299,18 @@ mod tests {
         assert_eq!((name.as_str(), queue.messages, queue.consumers), ("q", Some(3), None));
         assert_eq!(queue.arguments["x-delivery-limit"], "20");
         assert_eq!(queue.arguments["x-queue-type"], "quorum");
+    }
+
+    #[test]
+    fn of_what_is_told_twice_the_worse_counts() {
+        let [live, stale] = [r#""online":["a"],"leader":"""#, r#""online":["a","b","c"],"leader":"a""#];
+        for told in [format!("{live},{stale}"), format!("{stale},{live}")] {
+            let item = format!(r#"{{"name":"q","members":["a","b","c"],{told},"other":{{}}}}"#);
+            let (_, queue) = serde_json::from_str::<QueueItem>(&item).unwrap().observed();
+            assert_eq!(
+                (queue.online.as_slice(), queue.leader.as_deref()),
+                (["a".to_owned()].as_slice(), Some(""))
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, RawDocument, doc};
-use orderfleet_domain::OrderId;
+use orderfleet_domain::{Fingerprint, OrderId};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     listing::{LETTERS_MAX, SCAN_TIMEOUT},
     stored::malformed,
 };
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, order::StoredOrder};
 
 /// A dead letter that a corrected order is kept with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct CorrectedLetter {
     pub generation: Option<u32>,
     /// Nobody has replayed it yet.
     pub is_open: bool,
+    /// Of the corrected order.
+    pub fp: Fingerprint,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +35,7 @@ struct Stored {
     #[serde(rename = "gen")]
     generation: Option<u32>,
     ended: Option<IgnoredAny>,
+    correction: StoredOrder,
 }
 
 impl Store {
@@ -48,17 +51,23 @@ impl Store {
             "correction": { "$exists": true },
             "ended.how": { "$ne": How::Discarded.as_str() },
         };
-        let fields = doc! { "order_id": 1, "gen": 1, "ended.how": 1 };
+        let fields = doc! { "order_id": 1, "gen": 1, "ended.how": 1, "correction": 1 };
         let find = self.dead_letters.find(filter).projection(fields).sort(doc! { "first_seen": 1, "_id": 1 });
         let find = find.limit(i64::from(LETTERS_MAX)).max_time(SCAN_TIMEOUT);
-        let found: Vec<_> =
-            self.scan("find corrected dead letters", async { find.await?.try_collect().await }).await?;
-        found.iter().map(|raw| read(raw)).collect()
+        // Read one by one: of the orders themselves, which may be large, none is kept.
+        let found = async { find.await?.map_ok(|raw| read(&raw)).try_collect::<Vec<_>>().await };
+        self.scan("find corrected dead letters", found).await?.into_iter().collect()
     }
 }
 
 fn read(raw: &RawDocument) -> Result<CorrectedLetter, StoreError> {
     let stored: Stored = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
-    let Stored { id, order_id, generation, ended } = stored;
-    Ok(CorrectedLetter { id, order_id, generation, is_open: ended.is_none() })
+    let Stored { id, order_id, generation, ended, correction } = stored;
+    Ok(CorrectedLetter {
+        id,
+        order_id,
+        generation,
+        is_open: ended.is_none(),
+        fp: Fingerprint::of(&correction.into()),
+    })
 }

@@ -1,10 +1,13 @@
 //! Which dead letters: conditions, and what they are to the database.
 
 use jiff::Timestamp;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use orderfleet_domain::{AccountId, OrderId, StepName, saga::DeadLetterQueue};
 
-use super::letter::queue_name;
+use super::{
+    letter::queue_name,
+    stored::{UNTOLD, untold},
+};
 use crate::document::date;
 
 /// A choice of dead letters. Unless a condition in it speaks of their state, only open ones are chosen: those that nobody has
@@ -104,7 +107,8 @@ impl LetterFilter {
         doc! { "$and": [open, self.matching()] }
     }
 
-    fn matching(&self) -> Document {
+    /// As [`LetterFilter::document`], of letters open or not, unless a condition speaks of that.
+    pub(super) fn matching(&self) -> Document {
         let all = |parts: &[Self]| parts.iter().map(Self::matching).collect::<Vec<_>>();
         match self {
             Self::And(parts) if parts.is_empty() => Document::new(),
@@ -129,9 +133,16 @@ impl Condition {
             Self::Queue(queue) => doc! { "queue": queue_name(queue) },
             // Base32 ends with `z`; `{` comes next.
             Self::Fingerprint(start) => {
-                doc! { "fingerprint": { "$gte": start, "$lt": format!("{start}{{") } }
+                let range = doc! { "fingerprint": { "$gte": start, "$lt": format!("{start}{{") } };
+                match untold().as_str().starts_with(start) {
+                    true => doc! { "$or": [range, { "fingerprint": null }] },
+                    false => range,
+                }
             }
             Self::Step(step) => doc! { "step": step.as_str() },
+            Self::Class(class) if class == UNTOLD.as_str() => {
+                doc! { "class": { "$in": [class, Bson::Null] } }
+            }
             Self::Class(class) => doc! { "class": class },
             Self::Account(account) => doc! { "account": account.as_str() },
             Self::Build(build) => doc! { "build": build },

@@ -82,8 +82,9 @@ impl Store {
         self.call("release a dead letter", update).await.map(drop)
     }
 
-    /// Records what the holder of a dead letter's lease has done about it, majority-committed; false for anybody else. The lease
-    /// may be over by now, as long as nobody else has taken it. A second call of the holder with the same `how` is true again
+    /// Records what the holder of a dead letter's lease has done about it, majority-committed; false for anybody else, and for a
+    /// letter of `orders.dead.poison` that has come again since it was leased: it stays open. The lease may be over by now, as
+    /// long as nobody else has taken it. A second call of the holder with the same `how` is true again
     /// and changes nothing: what was recorded first stays.
     ///
     /// # Errors

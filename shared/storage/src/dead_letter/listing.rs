@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
     Cursor,
-    bson::{Document, RawDocumentBuf, doc},
+    bson::{Document, RawDocument, RawDocumentBuf, doc},
 };
 use orderfleet_domain::OrderId;
 
@@ -14,7 +14,11 @@ use super::{
     letter::{Content, Letter, LetterCursor},
     stored::{document, malformed, projection, read, read_content},
 };
-use crate::{Store, StoreError, document::date, failure::is_duplicate};
+use crate::{
+    Store, StoreError,
+    document::{date, timestamp},
+    failure::is_duplicate,
+};
 
 /// Most letters that one call of [`Store::list_letters`] returns.
 pub const LETTERS_MAX: u32 = 1_000;
@@ -25,49 +29,86 @@ const BATCH: u32 = 100;
 /// What scans many letters may take longer than a call about one.
 pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Dead letters listed by one call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterPage {
+    /// The letters.
+    pub letters: Vec<Letter>,
+    /// Ids of documents that match and that this build cannot read.
+    pub unreadable: Vec<String>,
+    /// Where to go on; `None` behind the last letter.
+    pub next: Option<LetterCursor>,
+}
+
 impl Store {
     /// Dead letters that a filter chooses, oldest first by the time they were parked first, behind a place, at most `limit` and
-    /// at most 1,000. None behind the last one. A letter parked meanwhile by a clock that is behind may be missed.
+    /// at most 1,000. A letter parked meanwhile by a clock that is behind may be missed.
     ///
     /// # Errors
-    /// The database did not answer in time, or a document cannot be read by this build.
+    /// The database did not answer in time.
     pub async fn list_letters(
         &self,
         filter: &LetterFilter,
         after: Option<&LetterCursor>,
         limit: u32,
-    ) -> Result<Vec<Letter>, StoreError> {
+    ) -> Result<LetterPage, StoreError> {
         let filter = behind(filter.document(), after);
         self.some_letters(filter, by_age(), limit.min(LETTERS_MAX)).await
     }
 
-    /// As [`Store::list_letters`], from the newest back: the last `limit` letters.
+    /// As [`Store::list_letters`], from the newest back: the last `limit` letters, on a page of their own.
     ///
     /// # Errors
     /// As [`Store::list_letters`].
-    pub async fn newest_letters(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<Letter>, StoreError> {
+    pub async fn newest_letters(&self, filter: &LetterFilter, limit: u32) -> Result<LetterPage, StoreError> {
         let from_newest = doc! { "first_seen": -1, "_id": -1 };
-        self.some_letters(filter.document(), from_newest, limit.min(LETTERS_MAX)).await
+        let page = self.some_letters(filter.document(), from_newest, limit.min(LETTERS_MAX)).await?;
+        Ok(LetterPage { next: None, ..page })
+    }
+
+    /// The ids of the dead letters that a filter chooses, readable or not, oldest first, `limit` at most. A hundred bytes of
+    /// memory for each.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn letter_ids(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<String>, StoreError> {
+        // To the server a limit of 0 is none.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let find = self.dead_letters.find(filter.document()).projection(doc! { "_id": 1 }).sort(by_age());
+        let find = find.limit(i64::from(limit)).max_time(SCAN_TIMEOUT);
+        let found: Vec<_> = self.scan("list dead letters", async { find.await?.try_collect().await }).await?;
+        Ok(found.iter().map(|raw| id(raw)).collect())
+    }
+
+    /// How many of these are stored. A call takes at most a few thousand.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn known_letters(&self, ids: &[String]) -> Result<u64, StoreError> {
+        let count = self.dead_letters.count_documents(doc! { "_id": { "$in": ids } }).max_time(SCAN_TIMEOUT);
+        self.scan("count dead letters", count).await
     }
 
     /// A dead letter, open or not, with its content.
     ///
     /// # Errors
-    /// As [`Store::list_letters`].
+    /// The database did not answer in time, or the document cannot be read by this build.
     pub async fn letter(&self, id: &str) -> Result<Option<(Letter, Content)>, StoreError> {
         let find = self.dead_letters.find_one(doc! { "_id": id }).max_time(self.timeout);
         let found = self.call("find a dead letter", find).await?;
         found.map(|raw| Ok((read(&raw)?, read_content(&raw)?))).transpose()
     }
 
-    /// The dead letters of an order, open or not, oldest first; the first hundred.
+    /// The dead letters of an order, open or not, oldest first; the first hundred. One that this build cannot read is left out.
     ///
     /// # Errors
     /// As [`Store::list_letters`].
     pub async fn all_letters_of(&self, order_id: &OrderId) -> Result<Vec<Letter>, StoreError> {
         // A range of ids, so that on a sharded cluster it meets the order's shard alone.
         let range = doc! { "_id": { "$gte": format!("{order_id}."), "$lt": format!("{order_id}/") } };
-        self.some_letters(range, by_age(), LETTERS_OF_ORDER_MAX).await
+        Ok(self.some_letters(range, by_age(), LETTERS_OF_ORDER_MAX).await?.letters)
     }
 
     async fn some_letters(
@@ -75,15 +116,15 @@ impl Store {
         filter: Document,
         sort: Document,
         limit: u32,
-    ) -> Result<Vec<Letter>, StoreError> {
+    ) -> Result<LetterPage, StoreError> {
         // To the server a limit of 0 is none.
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(LetterPage::default());
         }
         let find = self.dead_letters.find(filter).projection(projection()).sort(sort);
         let find = find.limit(i64::from(limit)).max_time(SCAN_TIMEOUT);
         let found: Vec<_> = self.scan("list dead letters", async { find.await?.try_collect().await }).await?;
-        found.iter().map(|raw| read(raw)).collect()
+        Ok(page(&found, limit))
     }
 
     /// How many dead letters a filter chooses.
@@ -95,16 +136,20 @@ impl Store {
         self.scan("count dead letters", count).await
     }
 
-    /// Every dead letter that a filter chooses, with its content, oldest first. Not more than a batch of them is in memory at
-    /// once, a hundred letters or 16 MiB. The stream ends with its first error.
+    /// The dead letters that a filter chooses, each by its id with its content, oldest first, `limit` at most; `None` for one
+    /// that this build cannot read. Not more than a batch of them is in memory at once, a hundred letters or 16 MiB. The stream
+    /// ends with its first error.
     ///
     /// # Errors
     /// As [`Store::list_letters`], from the stream too.
     pub async fn export_letters(
         &self,
         filter: &LetterFilter,
-    ) -> Result<impl Stream<Item = Result<(Letter, Content), StoreError>> + use<>, StoreError> {
+        limit: Option<u32>,
+    ) -> Result<impl Stream<Item = Result<Exported, StoreError>> + use<>, StoreError> {
         let find = self.dead_letters.find(filter.document()).sort(by_age()).batch_size(BATCH);
+        // To the server a limit of 0 is none.
+        let find = find.limit(limit.map_or(0, |limit| i64::from(limit.max(1))));
         let cursor = self.scan("export dead letters", find).await?;
         Ok(stream::try_unfold((self.clone(), cursor), |(store, mut cursor)| async move {
             let found = store.next_letter(&mut cursor).await;
@@ -112,12 +157,9 @@ impl Store {
         }))
     }
 
-    async fn next_letter(
-        &self,
-        cursor: &mut Cursor<RawDocumentBuf>,
-    ) -> Result<Option<(Letter, Content)>, StoreError> {
+    async fn next_letter(&self, cursor: &mut Cursor<RawDocumentBuf>) -> Result<Option<Exported>, StoreError> {
         let found = self.scan("export dead letters", async { cursor.next().await.transpose() }).await?;
-        found.map(|raw| Ok((read(&raw)?, read_content(&raw)?))).transpose()
+        Ok(found.map(|raw| (id(&raw), read(&raw).and_then(|letter| Ok((letter, read_content(&raw)?))).ok())))
     }
 
     /// Puts a dead letter back that was exported, majority-committed, and says whether it was missing. One that is there stays
@@ -145,7 +187,30 @@ impl Store {
     }
 }
 
-fn by_age() -> Document {
+/// A dead letter's id, and the letter with its content where this build can read it.
+type Exported = (String, Option<(Letter, Content)>);
+
+fn id(raw: &RawDocument) -> String {
+    raw.get_str("_id").unwrap_or_default().to_owned()
+}
+
+fn page(found: &[RawDocumentBuf], limit: u32) -> LetterPage {
+    let mut page = LetterPage::default();
+    for raw in found {
+        match read(raw) {
+            Ok(letter) => page.letters.push(letter),
+            Err(_) => page.unreadable.push(id(raw)),
+        }
+    }
+    let is_full = found.len() >= limit as usize;
+    page.next = found.last().filter(|_| is_full).and_then(|raw| {
+        let first_seen = raw.get_datetime("first_seen").ok().map(timestamp)?;
+        Some(LetterCursor { first_seen, id: id(raw) })
+    });
+    page
+}
+
+pub(super) fn by_age() -> Document {
     doc! { "first_seen": 1, "_id": 1 }
 }
 

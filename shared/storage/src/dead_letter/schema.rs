@@ -9,11 +9,11 @@ use mongodb::{
 use crate::schema::{long, number, text};
 
 /// Raised with every change of the validator.
-const VALIDATOR_VERSION: i32 = 2;
+const VALIDATOR_VERSION: i32 = 3;
 
-/// The open letters by what operators ask for, each by age: the field alone for all of them, and one for those of an order,
-/// open or not. Letters that are ended are kept, and kept out of the first four.
-pub(crate) fn indexes() -> [IndexModel; 5] {
+/// The open letters by what operators ask for, each by age; and, open or not, those of an order and those that failed alike.
+/// Letters that are ended are kept, and kept out of the first four.
+pub(crate) fn indexes() -> [IndexModel; 6] {
     let open = |field: Option<&str>| {
         let mut keys = Document::new();
         if let Some(field) = field {
@@ -29,10 +29,12 @@ pub(crate) fn indexes() -> [IndexModel; 5] {
         open(Some("queue")),
         open(Some("account")),
         IndexModel::builder().keys(doc! { "order_id": 1 }).build(),
+        IndexModel::builder().keys(doc! { "fingerprint": 1, "queue": 1, "first_seen": 1 }).build(),
     ]
 }
 
-/// Fields it does not know are welcome, so that a newer build may add some.
+/// Fields it does not know are welcome, so that a newer build may add some. Required is what the first build wrote and no more:
+/// its letters stay as they are, and are still changed; and it may go on parking while newer workers start.
 pub(crate) fn validator() -> (Document, i32) {
     let header = doc! {
         "bsonType": "object",
@@ -49,26 +51,22 @@ pub(crate) fn validator() -> (Document, i32) {
         "queue": text(),
         "kind": text(),
         "reason": { "bsonType": "string" },
-        "class": text(),
-        "answer": { "bsonType": "string" },
-        "fingerprint": { "bsonType": "string", "minLength": 16, "maxLength": 16 },
-        "attempts": { "bsonType": "array", "items": attempt },
         "headers": { "bsonType": "array", "items": header },
         "body": { "bsonType": "binData" },
         "size": number(0),
         "first_seen": { "bsonType": "date" },
         "last_seen": { "bsonType": "date" },
         "seen": long(1),
-        "ended": ended(),
-        "lease": {
-            "bsonType": ["object", "null"],
-            "required": ["holder", "until"],
-            "properties": { "holder": text(), "until": { "bsonType": "date" } },
-        },
     };
     let names: Vec<_> = required.keys().cloned().collect();
     let mut properties = required;
     properties.extend(doc! {
+        "class": text(),
+        "answer": { "bsonType": "string" },
+        "fingerprint": { "bsonType": "string", "minLength": 16, "maxLength": 16 },
+        "attempts": { "bsonType": "array", "items": attempt },
+        "ended": ended(),
+        "lease": lease(),
         "order_id": text(),
         "account": text(),
         "gen": number(1),
@@ -81,6 +79,14 @@ pub(crate) fn validator() -> (Document, i32) {
     let title = format!("orderfleet dead letter, version {VALIDATOR_VERSION}");
     let schema = doc! { "title": title, "bsonType": "object", "required": names, "properties": properties };
     (doc! { "$jsonSchema": schema }, VALIDATOR_VERSION)
+}
+
+fn lease() -> Document {
+    doc! {
+        "bsonType": ["object", "null"],
+        "required": ["holder", "until"],
+        "properties": { "holder": text(), "until": { "bsonType": "date" } },
+    }
 }
 
 fn ended() -> Document {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use mongodb::bson::{self, Binary, Bson, DateTime, Document, RawDocument, doc, spec::BinarySubtype};
-use orderfleet_domain::{AccountId, FailureFingerprint, Order, OrderId, StepName};
+use orderfleet_domain::{
+    AccountId, FailureFingerprint, Order, OrderId, StepName,
+    failure::{Failure, FailureClass},
+};
 use serde::{Deserialize, de::Error as _};
 
 use super::letter::{Attempt, Content, Ended, How, Lease, Letter, queue_name, queue_of_word};
@@ -14,7 +17,8 @@ use crate::{
     store::DEAD_LETTERS,
 };
 
-/// A document as it is read: every field of it but those of the content.
+/// A document as it is read: every field of it but those of the content. Letters of the first build tell neither class, answer,
+/// fingerprint nor attempts.
 #[derive(Deserialize)]
 struct StoredLetter {
     #[serde(rename = "_id")]
@@ -27,12 +31,13 @@ struct StoredLetter {
     kind: String,
     reason: String,
     step: Option<StepName>,
-    class: String,
+    class: Option<String>,
     code: Option<String>,
-    answer: String,
-    fingerprint: FailureFingerprint,
+    answer: Option<String>,
+    fingerprint: Option<FailureFingerprint>,
     build: Option<String>,
     trace_id: Option<String>,
+    #[serde(default)]
     attempts: Vec<StoredAttempt>,
     size: i64,
     first_seen: DateTime,
@@ -77,6 +82,14 @@ pub(super) fn projection() -> Document {
     doc! { "headers": 0, "body": 0, "readings": 0, "correction": 0 }
 }
 
+/// The class of a letter that tells none.
+pub(super) const UNTOLD: FailureClass = FailureClass::Unknown;
+
+/// The fingerprint of a letter that tells none.
+pub(super) fn untold() -> FailureFingerprint {
+    Failure::new(None, UNTOLD, None, "").fingerprint()
+}
+
 pub(super) fn read(raw: &RawDocument) -> Result<Letter, StoreError> {
     let stored: StoredLetter = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
     let unknown = || malformed(bson::error::Error::custom("an unknown queue"));
@@ -87,12 +100,12 @@ pub(super) fn read(raw: &RawDocument) -> Result<Letter, StoreError> {
         account: stored.account,
         generation: stored.generation,
         kind: stored.kind,
-        reason: stored.reason,
         step: stored.step,
-        class: stored.class,
+        class: stored.class.unwrap_or_else(|| UNTOLD.as_str().to_owned()),
         code: stored.code,
-        answer: stored.answer,
-        fingerprint: stored.fingerprint,
+        answer: stored.answer.unwrap_or_else(|| stored.reason.clone()),
+        reason: stored.reason,
+        fingerprint: stored.fingerprint.unwrap_or_else(untold),
         build: stored.build,
         trace_id: stored.trace_id,
         attempts: stored.attempts.into_iter().map(Attempt::from).collect(),

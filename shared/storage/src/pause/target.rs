@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use orderfleet_domain::{
     AccountId, FailureFingerprint, StepName,
-    saga::{DeadLetterQueue, Lane},
+    failure::{Failure, FailureClass},
+    saga::{CauseClass, DeadLetterQueue, Entry, Lane},
 };
 use serde::{Serialize, Serializer};
 
@@ -12,6 +13,8 @@ use crate::dead_letter::{queue_of_word, queue_word};
 
 /// Names of queues may be given as on a broker where fleets have no prefix.
 const QUEUE_PREFIX: &str = "orders.";
+/// What an order's history has behind the answer of a failed attempt.
+const WAITS: &str = "; waits ";
 
 /// What a pause stops.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,6 +65,21 @@ impl PauseTarget {
             Self::Queue(stopped) => stopped == queue,
             Self::Downstream(_) | Self::Account(_) | Self::Failure(_) => false,
         }
+    }
+}
+
+impl PauseTarget {
+    /// Whether it stops the next call of an order whose last attempt, at the step in hand, failed like this: it stops failures
+    /// of the fingerprint that this one would have if it ended the run, whatever it is that ends it.
+    #[must_use]
+    pub fn stops_repeat_of(&self, attempt: &Entry) -> bool {
+        let Self::Failure(stopped) = self else { return false };
+        let detail = attempt.detail.as_deref().unwrap_or_default();
+        let answer = detail.rsplit_once(WAITS).map_or(detail, |(answer, _)| answer);
+        let ends = [CauseClass::AttemptsExhausted, CauseClass::DeadlinePassed].map(FailureClass::Run);
+        let mut failures =
+            ends.map(|class| Failure::new(attempt.step.clone(), class, None, answer)).into_iter();
+        failures.any(|failure| failure.fingerprint() == *stopped)
     }
 }
 

@@ -7,7 +7,7 @@ use orderfleet_domain::{
     failure::{Failure, FailureClass},
     saga::{DeadLetterQueue, Hold, Note, Phase, Record, StoreReply},
 };
-use orderfleet_storage::{DeadLetter, RunEnd, Standing, Subject, UnderWay};
+use orderfleet_storage::{DeadLetter, Ended, How, RunEnd, Standing, Subject, UnderWay};
 
 use crate::support::{Fixture, NOW, account, fp, in_database, order_id, other_fp, steps, worker};
 
@@ -20,6 +20,10 @@ async fn given(db: &Fixture, key: &str, change: impl FnOnce(&mut Record)) -> Sta
     change(&mut record);
     let id = db.given(key, &record).await;
     standing(db, &id, &fp()).await
+}
+
+fn parked(is_discarded: bool) -> Standing {
+    Standing::Parked { is_discarded }
 }
 
 fn letter(id: &str, key: &str, kind: &str) -> DeadLetter {
@@ -94,7 +98,37 @@ async fn an_order_without_a_document_is_parked_only_where_a_dead_letter_holds_it
         db.store.park(&letter("l", "parked", "place"), NOW).await.unwrap();
         db.store.park(&letter("l", "cancelled", "cancel"), NOW).await.unwrap();
         for (key, expected) in
-            [("parked", Standing::Parked), ("cancelled", Standing::Unknown), ("lost", Standing::Unknown)]
+            [("parked", parked(false)), ("cancelled", Standing::Unknown), ("lost", Standing::Unknown)]
+        {
+            assert_eq!(standing(&db, &order_id(key), &fp()).await, expected, "{key}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_replayed_holds_its_order_no_more_and_a_discarded_one_says_so() {
+    in_database(async |db| {
+        let end = async |key: &str, id: &str, how: How| {
+            db.store.park(&letter(id, key, "place"), NOW).await.unwrap();
+            let id = format!("{}.{id}", order_id(key));
+            db.store.lease_letter(&id, "job", NOW, NOW + 1).await.unwrap();
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let ended = Ended { how, by: "jo".into(), why: "x".into(), at, job: None };
+            assert!(db.store.end_letter(&id, "job", &ended).await.unwrap());
+        };
+        for (key, hows) in [
+            ("replayed", &[How::Replayed][..]),
+            ("discarded", &[How::Discarded, How::Replayed]),
+            ("open", &[How::Replayed, How::Discarded]),
+        ] {
+            for (number, how) in hows.iter().enumerate() {
+                end(key, &format!("l{number}"), *how).await;
+            }
+        }
+        db.store.park(&letter("m", "open", "place"), NOW).await.unwrap();
+        for (key, expected) in
+            [("replayed", Standing::Unknown), ("discarded", parked(true)), ("open", parked(false))]
         {
             assert_eq!(standing(&db, &order_id(key), &fp()).await, expected, "{key}");
         }

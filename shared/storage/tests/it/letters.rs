@@ -7,14 +7,15 @@ use std::{
 
 use futures_util::{TryStreamExt as _, future::join_all};
 use jiff::Timestamp;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use orderfleet_domain::{
+    Fingerprint,
     failure::{Failure, FailureClass},
     saga::{CauseClass, DeadLetterQueue, Millis},
 };
 use orderfleet_storage::{
-    Attempt, Condition, CorrectedLetter, DeadLetter, Ended, How, Leased, Letter, LetterFilter, LetterState,
-    Store, Subject, Unread,
+    Attempt, Condition, Content, CorrectedLetter, DeadLetter, Ended, How, Leased, Letter, LetterFilter,
+    LetterPage, LetterState, Store, Subject, Unread,
 };
 
 use crate::support::{Fixture, NOW, account, in_database, order, order_id};
@@ -72,8 +73,9 @@ async fn park(db: &Fixture, letter: &DeadLetter, now: Millis) {
 }
 
 async fn ids(store: &Store, filter: &LetterFilter) -> Vec<String> {
-    let letters = store.list_letters(filter, None, 100).await.unwrap();
-    letters.into_iter().map(|letter| letter.id).collect()
+    let page = store.list_letters(filter, None, 100).await.unwrap();
+    assert_eq!((page.unreadable.len(), page.next), (0, None));
+    page.letters.into_iter().map(|letter| letter.id).collect()
 }
 
 async fn one(store: &Store, id: &str) -> Letter {
@@ -117,15 +119,21 @@ async fn letters_are_listed_page_by_page_from_the_oldest() {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = db.store.list_letters(&LetterFilter::all(), after.as_ref(), 1).await.unwrap();
-            let Some(last) = page.last() else { break };
-            after = Some(last.cursor());
-            found.extend(page.iter().map(|letter| letter.id.clone()));
+            found.extend(page.letters.iter().map(|letter| letter.id.clone()));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
         assert_eq!((found.first(), found.last(), found.len()), (Some(&id("a")), Some(&id("d")), 4));
         assert_eq!(found, ids(&db.store, &LetterFilter::all()).await);
         let newest = db.store.newest_letters(&LetterFilter::all(), 1).await.unwrap();
-        assert_eq!(newest[0].id, id("d"));
-        assert_eq!(db.store.list_letters(&LetterFilter::all(), None, 0).await.unwrap(), []);
+        assert_eq!((newest.letters[0].id.as_str(), newest.next), (id("d").as_str(), None));
+        let none = db.store.list_letters(&LetterFilter::all(), None, 0).await.unwrap();
+        assert_eq!(none, LetterPage::default());
+        let first = db.store.letter_ids(&LetterFilter::all(), 3).await.unwrap();
+        assert_eq!(first, found[..3]);
+        assert_eq!(db.store.known_letters(&[id("a"), "absent".into()]).await.unwrap(), 1);
     })
     .await;
 }
@@ -193,16 +201,120 @@ async fn letters_are_grouped_by_queue_and_failure() {
             park(&db, &letter, NOW - age * HOUR).await;
         }
         park(&db, &poison("p"), NOW).await;
-        let groups = db.store.letter_stats(&LetterFilter::all(), NOW).await.unwrap();
+        let stats = async |filter: &LetterFilter, limit| {
+            let stats = db.store.letter_stats(filter, limit, NOW).await.unwrap();
+            assert_eq!(stats.unreadable, 0);
+            stats.groups
+        };
+        let groups = stats(&LetterFilter::all(), None).await;
         assert_eq!(groups.len(), 2, "{groups:#?}");
         let group = &groups[0];
-        assert_eq!((group.count, group.last_hour), (3, 1));
+        assert_eq!((group.count, group.last_hour, group.hour_before), (3, 1, 1));
         assert_eq!((group.oldest, group.newest), (at(NOW - 5 * HOUR), at(NOW)));
         assert_eq!((group.first_build.as_deref(), group.answer.as_str()), (Some("1"), "503 busy, id 99"));
         assert_eq!(group.step.as_ref().unwrap().as_str(), "fulfilment");
         assert_eq!((groups[1].first_build.as_deref(), groups[1].class.as_str()), (None, "unreadable"));
         let none = with(Condition::Account("other".parse().unwrap()));
-        assert_eq!(db.store.letter_stats(&none, NOW).await.unwrap(), []);
+        assert_eq!(stats(&none, None).await, []);
+        let first_two = stats(&LetterFilter::all(), Some(2)).await;
+        assert_eq!((first_two.len(), first_two[0].count, first_two[0].newest), (1, 2, at(NOW - 2 * HOUR)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn growth_and_the_first_build_take_in_what_was_replayed_since() {
+    in_database(async |db| {
+        for (key, minutes, build) in [("a", 300, "1"), ("b", 90, "2"), ("c", 80, "2"), ("d", 5, "2")] {
+            let letter = DeadLetter { build: Some(build.into()), ..letter(key, "503 Busy") };
+            park(&db, &letter, NOW - minutes * HOUR / 60).await;
+        }
+        for key in ["a", "c"] {
+            db.store.lease_letter(&id(key), "job", NOW, NOW + HOUR).await.unwrap();
+            assert!(db.store.end_letter(&id(key), "job", &ended(How::Replayed)).await.unwrap());
+        }
+        let group = async |filter: &LetterFilter| {
+            db.store.letter_stats(filter, None, NOW).await.unwrap().groups.remove(0)
+        };
+        let open = group(&LetterFilter::all()).await;
+        assert_eq!((open.count, open.last_hour, open.hour_before), (2, 1, 2));
+        assert_eq!(open.first_build.as_deref(), Some("1"));
+        let ended = group(&with(Condition::State(LetterState::Ended))).await;
+        assert_eq!((ended.count, ended.last_hour, ended.hour_before), (2, 0, 1), "as the filter says");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn letters_of_the_first_build_are_parked_listed_counted_leased_and_ended() {
+    in_database(async |db| {
+        let store = &db.store;
+        // As that build wrote it.
+        let first = doc! {
+            "_id": id("a"), "queue": "orders.dead.fulfilment", "kind": "compensate", "reason": "attempts_exhausted",
+            "headers": [{ "name": "traceparent", "value": "00-1" }],
+            "body": Binary { subtype: BinarySubtype::Generic, bytes: b"body".to_vec() }, "size": 4_i64,
+            "first_seen": DateTime::from_millis(NOW - HOUR), "last_seen": DateTime::from_millis(NOW - HOUR),
+            "seen": 1_i64, "order_id": order_id("a").as_str(), "account": "demo", "gen": 1_i64,
+        };
+        db.database.collection::<Document>("dead_letters").insert_one(first).await.unwrap();
+
+        let found = store.list_letters(&LetterFilter::all(), None, 10).await.unwrap();
+        let [letter] = &found.letters[..] else { panic!("{found:?}") };
+        assert_eq!((letter.class.as_str(), letter.answer.as_str()), ("unknown", "attempts_exhausted"));
+        assert_eq!((letter.attempts.len(), &letter.ended, &letter.lease), (0, &None, &None));
+        let groups = store.letter_stats(&LetterFilter::all(), None, NOW).await.unwrap().groups;
+        let [group] = &groups[..] else { panic!("{groups:?}") };
+        assert_eq!((group.count, group.last_hour, group.class.as_str()), (1, 1, "unknown"));
+        for condition in
+            [Condition::Fingerprint(group.fingerprint.as_str()[..4].into()), Condition::Class("unknown".into())]
+        {
+            assert_eq!(ids(store, &with(condition)).await, [id("a")], "it is found by what is shown");
+        }
+        let content = store.letter(&id("a")).await.unwrap().unwrap().1;
+        assert_eq!((content.body.as_slice(), content.correction), (&b"body"[..], None));
+
+        let again = self::letter("a", "x");
+        assert!(!store.park(&again, NOW).await.unwrap());
+        assert_eq!(one(store, &id("a")).await.seen, 2);
+        assert_eq!(store.lease_letter(&id("a"), "job", NOW, NOW + HOUR).await.unwrap(), Leased::Yes);
+        assert!(store.correct_letter(&id("a"), "job", &order()).await.unwrap());
+        assert!(store.end_letter(&id("a"), "job", &ended(How::Replayed)).await.unwrap());
+        assert_eq!(one(store, &id("a")).await.ended, Some(ended(How::Replayed)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_read_is_named_and_takes_no_other_along() {
+    in_database(async |db| {
+        let store = &db.store;
+        for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
+            park(&db, &letter(key, key), NOW + i64::try_from(number).unwrap()).await;
+        }
+        let letters = db.database.collection::<Document>("dead_letters");
+        for (key, field, value) in [
+            (
+                "b",
+                "ended",
+                Bson::from(doc! { "how": "forwarded", "by": "jo", "why": "x", "at": DateTime::MIN }),
+            ),
+            ("c", "queue", Bson::from("orders.dead.Of a newer build")),
+        ] {
+            let change = doc! { "$set": { field: value } };
+            let update = letters.update_one(doc! { "_id": id(key) }, change);
+            update.bypass_document_validation(true).await.unwrap();
+        }
+        let any = with(Condition::State(LetterState::Any));
+        let page = store.list_letters(&any, None, 3).await.unwrap();
+        assert_eq!((page.letters.len(), page.unreadable), (1, vec![id("b"), id("c")]));
+        assert_eq!(page.next.map(|next| next.id), Some(id("c")), "the list goes on behind it");
+        let stats = store.letter_stats(&any, None, NOW).await.unwrap();
+        assert_eq!((stats.groups.len(), stats.unreadable), (2, 1));
+        let exported: Vec<_> =
+            store.export_letters(&any, Some(2)).await.unwrap().try_collect().await.unwrap();
+        let readable: Vec<_> = exported.iter().map(|(id, letter)| (id.clone(), letter.is_some())).collect();
+        assert_eq!(readable, [(id("a"), true), (id("b"), false)]);
     })
     .await;
 }
@@ -287,6 +399,7 @@ async fn a_corrected_letter_is_found_by_its_order_until_it_is_discarded() {
             order_id: order_id(key),
             generation: Some(1),
             is_open,
+            fp: Fingerprint::of(&order()),
         };
         let by_id = |mut found: Vec<CorrectedLetter>| {
             found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -325,6 +438,43 @@ async fn a_message_that_fails_again_under_its_old_id_is_open_again_and_a_second_
 }
 
 #[tokio::test]
+async fn a_message_that_fails_again_while_somebody_is_about_to_close_its_letter_leaves_that_open() {
+    in_database(async |db| {
+        let store = &db.store;
+        park(&db, &poison("p"), NOW).await;
+        store.lease_letter("p", "job", NOW, NOW + HOUR).await.unwrap();
+        assert!(!store.park(&poison("p"), NOW + 1).await.unwrap());
+        assert!(!store.end_letter("p", "job", &ended(How::Replayed)).await.unwrap(), "it is another failure");
+        assert_eq!((one(store, "p").await.ended, one(store, "p").await.seen), (None, 2));
+        assert_eq!(store.lease_letter("p", "job", NOW, NOW + HOUR).await.unwrap(), Leased::Yes);
+        assert!(store.end_letter("p", "job", &ended(How::Replayed)).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_crashed_workers_is_counted_by_order_without_cancels_and_other_failures() {
+    in_database(async |db| {
+        let store = &db.store;
+        let of = |key: &str, id: &str, kind: &str| DeadLetter {
+            id: id.into(),
+            kind: kind.into(),
+            queue: DeadLetterQueue::Poison,
+            ..letter(key, "x")
+        };
+        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 0);
+        for letter in [of("a", "p", "run"), of("a", "c", "cancel"), of("b", "p", "run"), letter("a", "x")] {
+            park(&db, &letter, NOW).await;
+        }
+        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 1);
+        store.park(&of("a", "p", "run"), NOW).await.unwrap();
+        store.park(&of("a", "q", "place"), NOW).await.unwrap();
+        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_exported_is_the_same_after_it_is_imported_and_overwrites_nothing() {
     in_database(async |db| {
         let store = &db.store;
@@ -336,8 +486,10 @@ async fn what_was_exported_is_the_same_after_it_is_imported_and_overwrites_nothi
         assert!(store.correct_letter("p", "job", &order()).await.unwrap());
         assert!(store.end_letter("p", "job", &ended(How::Discarded)).await.unwrap());
         let any = with(Condition::State(LetterState::Any));
-        let export =
-            async || -> Vec<_> { store.export_letters(&any).await.unwrap().try_collect().await.unwrap() };
+        let export = async || -> Vec<(Letter, Content)> {
+            let letters = store.export_letters(&any, None).await.unwrap();
+            letters.map_ok(|(_, letter)| letter.unwrap()).try_collect().await.unwrap()
+        };
         let exported: Vec<_> = export().await;
         assert_eq!(exported.len(), 3);
         for (letter, content) in &exported {
@@ -376,15 +528,16 @@ async fn what_operators_ask_for_goes_by_an_index() {
         for filter in &filters {
             db.database.run_command(doc! { "profile": 2 }).await.unwrap();
             let first = store.list_letters(filter, None, 3).await.unwrap();
-            let after = first.last().map(Letter::cursor);
-            store.list_letters(filter, after.as_ref(), 3).await.unwrap();
+            store.list_letters(filter, first.next.as_ref(), 3).await.unwrap();
             store.count_letters(filter).await.unwrap();
-            store.letter_stats(filter, NOW).await.unwrap();
+            store.letter_ids(filter, 3).await.unwrap();
+            let groups = store.letter_stats(filter, None, NOW).await.unwrap().groups.len();
             db.database.run_command(doc! { "profile": 0 }).await.unwrap();
             let profile = db.database.collection::<Document>("system.profile");
             let own = doc! { "ns": format!("{}.dead_letters", db.settings.name) };
             let calls: Vec<_> = profile.find(own).await.unwrap().try_collect().await.unwrap();
-            assert_eq!(calls.len(), 4, "{calls:#?}");
+            // The groups, and where there is one its hours and its first build.
+            assert_eq!(calls.len(), 5 + 2 * groups, "{calls:#?}");
             for call in calls {
                 let plan = call.get_str("planSummary").unwrap();
                 assert!(plan.starts_with("IXSCAN"), "{filter:?}: {plan}");
@@ -413,14 +566,15 @@ async fn a_hundred_thousand_letters_are_grouped_counted_and_listed_in_seconds() 
             letters.insert_many(copies).await.unwrap();
         }
         let began = Instant::now();
-        let groups = db.store.letter_stats(&LetterFilter::all(), NOW).await.unwrap();
+        let groups = db.store.letter_stats(&LetterFilter::all(), None, NOW).await.unwrap().groups;
         let grouped = began.elapsed();
         assert_eq!(groups[0].count, LETTERS as u64);
         let began = Instant::now();
         assert_eq!(db.store.count_letters(&LetterFilter::all()).await.unwrap(), LETTERS as u64);
         let counted = began.elapsed();
         let began = Instant::now();
-        assert_eq!(db.store.list_letters(&LetterFilter::all(), None, 50).await.unwrap().len(), 50);
+        let listed = db.store.list_letters(&LetterFilter::all(), None, 50).await.unwrap();
+        assert_eq!(listed.letters.len(), 50);
         eprintln!("grouped in {grouped:?}, counted in {counted:?}, 50 listed in {:?}", began.elapsed());
         assert!(grouped < Duration::from_secs(10) && counted < Duration::from_secs(10));
     })

@@ -10,8 +10,17 @@ const ITEMS: u32 = 1_200;
 
 fn replay(id: &str, began_at: i64) -> Replay {
     let [who, why, selection] = ["jo", "mended", "all"].map(str::to_owned);
-    let began_at = Timestamp::from_millisecond(began_at).unwrap();
-    Replay { id: id.into(), who, why, selection, items: ITEMS, state: ReplayState::Open, began_at }
+    Replay {
+        id: id.into(),
+        who,
+        why,
+        selection,
+        items: ITEMS,
+        state: ReplayState::Open,
+        done_at_stop: 0,
+        failed_at_stop: 0,
+        began_at: Timestamp::from_millisecond(began_at).unwrap(),
+    }
 }
 
 fn item(seq: u32) -> ReplayItem {
@@ -19,10 +28,14 @@ fn item(seq: u32) -> ReplayItem {
         seq,
         letter: format!("letter-{seq}"),
         order_id: (seq > 0).then(|| order_id("a")),
+        planned: "run 2".into(),
         state: ItemState::Waiting,
         generation: 0,
         hold: None,
         is_undoing: false,
+        is_corrected: false,
+        arrivals: 0,
+        is_letter_left: false,
         note: String::new(),
     }
 }
@@ -68,6 +81,9 @@ async fn what_became_of_an_item_is_recorded_with_it_alone() {
             generation: 2,
             hold: Some("h".into()),
             is_undoing: true,
+            is_corrected: true,
+            arrivals: 3,
+            is_letter_left: true,
             note: "goes on".into(),
             ..item(1)
         };
@@ -77,9 +93,25 @@ async fn what_became_of_an_item_is_recorded_with_it_alone() {
         }
         assert_eq!(db.store.replay_item("r1", 1).await.unwrap(), Some(begun));
         assert_eq!(db.store.replay_item("r1", 2).await.unwrap(), None);
-        db.store.end_replay("r1", ReplayState::Stopped).await.unwrap();
-        let ended = Replay { state: ReplayState::Stopped, ..replay("r1", NOW) };
-        assert_eq!(db.store.replay("r1").await.unwrap(), Some(ended));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_that_has_stopped_knows_how_far_it_had_come_then() {
+    in_database(async |db| {
+        db.store.begin_replay(&replay("r1", NOW), &[item(0)], NOW).await.unwrap();
+        let stopped =
+            Replay { state: ReplayState::Stopped, done_at_stop: 7, failed_at_stop: 2, ..replay("r1", NOW) };
+        for _ in 0..2 {
+            db.store.stop_replay("r1", 7, 2).await.unwrap();
+            assert_eq!(db.store.replay("r1").await.unwrap(), Some(stopped.clone()));
+        }
+        db.store.end_replay("r1").await.unwrap();
+        assert_eq!(
+            db.store.replay("r1").await.unwrap(),
+            Some(Replay { state: ReplayState::Ended, ..stopped })
+        );
     })
     .await;
 }

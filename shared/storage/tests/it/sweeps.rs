@@ -42,6 +42,11 @@ async fn owed_publishes_and_long_overdue_waits_are_found_and_held_orders_are_not
         assert_eq!((&found[2].account, &found[2].fp, found[2].generation), (&account(), &fp(), 1));
         assert!(found[0].owes && !found[3].owes);
         assert_eq!(db.store.overdue(NOW, 3).await.unwrap().len(), 3);
+        let mut alone = db.store.owing(NOW, 10).await.unwrap();
+        alone.sort_by_key(|found| found.order_id.clone());
+        let mut first = found[..2].to_vec();
+        first.sort_by_key(|found| found.order_id.clone());
+        assert_eq!(alone, first);
     })
     .await;
 }

@@ -2,7 +2,7 @@ use orderfleet_domain::{CommandKind, saga::CauseClass};
 use orderfleet_storage::Letter;
 
 use super::*;
-use crate::replay::fixtures::{command, content, held, letter, place, record, undone};
+use crate::replay::fixtures::{command, content, held, letter, order, place, record, undone};
 
 const EXHAUSTED: CauseClass = CauseClass::AttemptsExhausted;
 
@@ -24,6 +24,39 @@ fn an_order_runs_again_or_goes_on_or_is_left_by_how_it_stands_now() {
         let found = course(&letter("fulfilment"), None, Some(&record));
         assert_eq!(found, expected, "{record:?}");
     }
+}
+
+#[test]
+fn the_letter_of_a_message_that_crashed_workers_stays_until_its_order_is_held_or_has_ended() {
+    for phase in [Phase::Run, Phase::Comp] {
+        let found = course(&letter("poison"), None, Some(&record(phase)));
+        assert_eq!(found, Course::Nothing(Nothing::UnderWay), "{phase:?}");
+    }
+    let held = course(&letter("poison"), None, Some(&held(Phase::Run, "h")));
+    assert_eq!(held.hold(), Some("h"));
+    assert_eq!(course(&letter("poison"), None, Some(&record(Phase::Done))), Course::Settled(Settled::Done));
+}
+
+#[test]
+fn another_message_is_planned_with_another_text() {
+    let release = |hold: &str| Course::Release { hold: hold.into(), generation: 1, is_undoing: false };
+    let corrected = |letter: &str, order: &orderfleet_domain::Order| Course::Run {
+        generation: 2,
+        correction: Some(Correction { letter: letter.into(), fp: Fingerprint::of(order) }),
+    };
+    let other = orderfleet_domain::Order { metadata: [("a".into(), "b".into())].into(), ..order() };
+    let planned = [
+        Course::Run { generation: 2, correction: None },
+        Course::Run { generation: 3, correction: None },
+        corrected("a", &order()),
+        corrected("b", &order()),
+        corrected("a", &other),
+        release("h1"),
+        release("h2"),
+        Course::Again { generation: 1 },
+    ]
+    .map(|course| course.planned());
+    assert_eq!(planned.iter().collect::<std::collections::BTreeSet<_>>().len(), planned.len(), "{planned:?}");
 }
 
 #[test]
