@@ -332,13 +332,14 @@ impl Fleet {
         self.mongodb().await.collection(name)
     }
 
-    /// The fleet's database.
+    /// The fleet's database, of which no more is seen than the fleet and its operators see: what a majority has.
     ///
     /// # Panics
     /// When its address cannot be read.
     pub async fn mongodb(&self) -> mongodb::Database {
-        let client = mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap();
-        client.database(&self.database)
+        let mut options = mongodb::options::ClientOptions::parse(&self.mongodb_uri).await.unwrap();
+        options.read_concern = Some(mongodb::options::ReadConcern::majority());
+        mongodb::Client::with_options(options).unwrap().database(&self.database)
     }
 }
 
