@@ -22,7 +22,9 @@ pub use connection::ConnectError;
 pub use consumer::{Consumer, Control, Observer, Subscription};
 pub use delivery::{Delivery, Source};
 pub use headers::Headers;
-pub use inspection::{Counts, Difference, Found, InspectionError, Inspector, Item, Login, Looked, Probe, Refusal};
+pub use inspection::{
+    Counts, Difference, Found, InspectionError, Inspector, Item, Login, Looked, Probe, Refusal,
+};
 pub use publisher::{Destination, Outgoing, PublishError, Publisher};
 pub use retry::Delays;
 pub use settings::BrokerSettings;
