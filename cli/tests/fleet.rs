@@ -63,6 +63,18 @@ fn queue<'a>(status: &'a Value, name: &str) -> &'a Value {
     queues.iter().find(|queue| queue["queue"] == name).unwrap_or_else(|| panic!("no {name}: {status:#}"))
 }
 
+/// Repeats a look until it has found something: a busy queue does not tell at once what it holds.
+async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), found).await.expect("found in time")
+}
+
 #[tokio::test]
 async fn a_status_shows_queues_workers_downstreams_database_and_dead_letters_once_where_there_is_no_terminal()
 {
@@ -75,7 +87,11 @@ async fn a_status_shows_queues_workers_downstreams_database_and_dead_letters_onc
     let outgoing = Outgoing { destination: lane, headers: Headers::new("place"), body: "x".into() };
     publisher.publish(&outgoing).await.unwrap();
 
-    let (status, code) = json(&scene, "status").await;
+    let (status, code) = eventually(async || {
+        let seen = json(&scene, "status").await;
+        (queue(&seen.0, "new.0")["ready"] == 1).then_some(seen)
+    })
+    .await;
     assert_eq!(code, 0, "{status:#}");
     let (fresh, retry) = (queue(&status, "new.0"), queue(&status, "retry"));
     assert_eq!((&fresh["ready"], &fresh["consumers"]), (&json!(1), &json!(0)), "{fresh:#}");
@@ -208,11 +224,11 @@ async fn a_pause_warns_of_a_consumer_that_says_nothing_of_itself() {
     let token = shutdown.clone();
     let consuming =
         tokio::spawn(async move { consumer.run(&Deaf, token, |delivery: Delivery| delivery.ack()).await });
-    let subscribed = async { while queue(&json(&scene, "status").await.0, "retry")["consumers"] != 1 {} };
-    timeout(Duration::from_secs(60), subscribed).await.unwrap();
-
-    let paused = run(&scene, "pause queue:new --reason x").await;
-    assert!(stderr(&paused).contains("warning: a consumer of retry says"), "{}", stderr(&paused));
+    eventually(async || {
+        let paused = run(&scene, "pause queue:new --reason x").await;
+        stderr(&paused).contains("warning: a consumer of retry says").then_some(())
+    })
+    .await;
     shutdown.cancel();
     consuming.await.unwrap().unwrap();
 }

@@ -23,14 +23,19 @@ use tokio::{
     time::{interval, timeout},
 };
 
-/// From when an operator has said so: a second, and three for a busy machine.
-const OBEYED_WITHIN: SignedDuration = SignedDuration::from_secs(1 + 3);
+/// From when an operator was told that it is so: a second, and seven for a busy machine.
+const OBEYED_WITHIN: SignedDuration = SignedDuration::from_secs(1 + 7);
 /// Between two orders of a stream.
 const PACE: Duration = Duration::from_millis(50);
 
+/// An operator waits, also where a test gives the services little time.
+const PATIENCE: [&str; 4] =
+    ["--set", "database.timeout_ms=30000", "--set", "database.write_concern_timeout_ms=25000"];
+
 /// Runs a command about the fleet; returns its exit code and its result.
 async fn cli(fleet: &Fleet, arguments: &[&str]) -> (Option<i32>, Value) {
-    let arguments = [&["fleet"], arguments, &["--config", "orderfleet.toml", "--output", "json"]].concat();
+    let settings = ["--config", "orderfleet.toml", "--output", "json"];
+    let arguments = [&["fleet"], arguments, &settings, &PATIENCE].concat();
     let output = fleet.cli(&arguments).env("ORDERFLEET_OPERATOR", "jo").output().await.unwrap();
     (output.status.code(), result(&output))
 }
@@ -48,15 +53,15 @@ async fn done(fleet: &Fleet, arguments: &[&str]) -> Value {
     value
 }
 
-/// Pauses; returns from when until when.
-async fn pause_for(fleet: &Fleet, target: &str, length: &str) -> [Timestamp; 2] {
+/// Pauses; returns until when.
+async fn pause_for(fleet: &Fleet, target: &str, length: &str) -> Timestamp {
     let pause = done(fleet, &["pause", target, "--for", length, "--reason", "the bank is away"]).await;
-    ["at", "until"].map(|field| time(&pause[field]))
+    time(&pause["until"])
 }
 
-/// Pauses, and waits until the worker obeys; returns when that was said.
-async fn pause(fleet: &Fleet, target: &str) -> Timestamp {
-    let [at, _] = pause_for(fleet, target, "1h").await;
+/// Pauses, and waits until the worker obeys.
+async fn pause(fleet: &Fleet, target: &str) {
+    pause_for(fleet, target, "1h").await;
     until("a worker obeys", async || {
         let pauses = fleet.metric(0, "orderfleet_pauses", "").await;
         if pauses > 0.0 { Ok(()) } else { Err(pauses) }
@@ -65,7 +70,6 @@ async fn pause(fleet: &Fleet, target: &str) -> Timestamp {
     if target == "queue:new" {
         fleet.broker().await.until_unconsumed("orders.new.0").await;
     }
-    at
 }
 
 /// To the millisecond, as times are stored.
@@ -74,7 +78,7 @@ fn time(value: &Value) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap()
 }
 
-/// Posts orders one after the other until an operator who has said something at this time must have been obeyed.
+/// Posts orders one after the other until an operator whose command ended at this time must have been obeyed.
 async fn post_until_obeyed(fleet: &Fleet, said: Timestamp) -> Vec<String> {
     let (mut ids, mut pace) = (Vec::new(), interval(PACE));
     while ids.is_empty() || Timestamp::now() <= said + OBEYED_WITHIN {
@@ -159,7 +163,8 @@ async fn no_order_of_a_stream_is_begun_a_second_after_its_queue_was_paused() {
     let mut fleet = Fleet::start().await;
     let begun = fleet.client.accept("begun", &order()).await;
     fleet.client.until_ended(&begun, "DONE").await;
-    let [said, _] = pause_for(&fleet, "queue:new", "1h").await;
+    pause_for(&fleet, "queue:new", "1h").await;
+    let said = Timestamp::now();
     let ids = post_until_obeyed(&fleet, said).await;
     let taken = taken_at(&fleet).await;
     let late: Vec<_> = taken.iter().filter(|(_, at)| *at > said + OBEYED_WITHIN).collect();
@@ -173,7 +178,7 @@ async fn no_order_of_a_stream_is_begun_a_second_after_its_queue_was_paused() {
 #[tokio::test]
 async fn a_pause_ends_by_itself_when_its_time_is_over() {
     let mut fleet = Fleet::start().await;
-    let [_, end] = pause_for(&fleet, "queue:new", "5s").await;
+    let end = pause_for(&fleet, "queue:new", "5s").await;
     // On a machine that is so slow it may be over before it is obeyed.
     let left = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
     let _ = timeout(left, fleet.broker().await.until_unconsumed("orders.new.0")).await;
@@ -286,8 +291,8 @@ async fn an_order_behind_a_paused_lane_is_not_swept_around_it_and_what_is_owed_i
     fleet.start_worker().await;
     let owed = async || orders.count_documents(doc! { "evp": true }).await.unwrap();
     until_equal("owed publishes", 0, owed).await;
-    assert!(fleet.metric(1, "orderfleet_orders_swept_total", "").await < 2.0);
-    assert_eq!(orders.count_documents(doc! { "_id": &late, "due_at": due }).await.unwrap(), 1);
+    let untouched = doc! { "_id": &late, "due_at": due, "sweeps": 0 };
+    assert_eq!(orders.count_documents(untouched).await.unwrap(), 1);
 
     resume(&fleet, "queue:replay").await;
     // This one has seen no pause.
@@ -321,7 +326,8 @@ async fn no_call_for_a_stream_of_orders_begins_a_second_after_its_service_was_pa
     let mut fleet = Fleet::start().await;
     let begun = fleet.client.accept("begun", &order()).await;
     fleet.client.until_ended(&begun, "DONE").await;
-    let [said, _] = pause_for(&fleet, "downstream:inventory", "1h").await;
+    pause_for(&fleet, "downstream:inventory", "1h").await;
+    let said = Timestamp::now();
     let ids = post_until_obeyed(&fleet, said).await;
     until_paused(&fleet, &ids[ids.len() - 1]).await;
     let calls = fleet.sandbox.ledger("inventory").await;

@@ -35,11 +35,13 @@ pub(crate) struct Sweeper {
     every: Duration,
     /// When one of the lanes was last seen paused.
     paused_at: Option<Instant>,
+    /// Whether it was said that not all who are late are brought back.
+    is_narrowed: bool,
 }
 
 impl Sweeper {
     pub(crate) fn new(store: Store, publisher: Publisher, pauses: Arc<Pauses>, every: Duration) -> Self {
-        Self { store, publisher, pauses, every, paused_at: None }
+        Self { store, publisher, pauses, every, paused_at: None, is_narrowed: false }
     }
 
     /// Sweeps until the token is cancelled. Trouble ends a sweep, not the sweeper.
@@ -65,6 +67,7 @@ impl Sweeper {
         if LANES.iter().any(|queue| self.pauses.stops(queue)) {
             self.paused_at = Some(Instant::now());
         }
+        self.tell_of_narrowing();
         // While nobody takes from `orders.retry` a sweep would only add to it.
         if self.pauses.stops(&WorkedQueue::Retry)
             || self.publisher.depth(&Lane::Retry).await? > RETRY_DEPTH_MAX
@@ -94,6 +97,19 @@ impl Sweeper {
     fn knows_who_is_late(&self) -> bool {
         let longest = Duration::from_millis(Tier::H1.millis().unsigned_abs());
         self.paused_at.is_none_or(|at| at.elapsed() > longest)
+    }
+
+    /// Once for each change.
+    fn tell_of_narrowing(&mut self) {
+        let is_narrowed = !self.knows_who_is_late();
+        match (self.is_narrowed, is_narrowed) {
+            (false, true) => tracing::info!(
+                "orders that are long overdue are not brought back while a lane is paused and for an hour more"
+            ),
+            (true, false) => tracing::info!("orders that are long overdue are brought back again"),
+            _ => {}
+        }
+        self.is_narrowed = is_narrowed;
     }
 
     /// One order. A worker that is killed before it is put aside leaves it for the next sweep, and a message too many.

@@ -25,7 +25,7 @@ stays so until a person resolves it.
 
 Exit codes:
     0  done, or shown
-    3  some are left: another operator has them in hand
+    3  some are left: another operator has them in hand, or they have come again
     4  nothing matches
     5  the database refuses the user
     6  the database does not answer; the same command again continues
@@ -101,12 +101,12 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let done = done.map_err(failed)?;
     print(output, database, &plan, Some(done))?;
     eprintln!(
-        "{} discarded, {} in other hands, {} ended meanwhile",
-        done.discarded, done.in_other_hands, done.ended_meanwhile
+        "{} discarded, {} in other hands, {} came again, {} ended meanwhile",
+        done.discarded, done.in_other_hands, done.came_again, done.ended_meanwhile
     );
     Ok(match done {
         Discarded { is_interrupted: true, .. } => INTERRUPTED.into(),
-        Discarded { in_other_hands: 1.., .. } => PARTLY.into(),
+        Discarded { in_other_hands: 1.., .. } | Discarded { came_again: 1.., .. } => PARTLY.into(),
         _ => ExitCode::SUCCESS,
     })
 }
@@ -117,7 +117,7 @@ fn print(output: Output, database: &str, plan: &DiscardPlan, done: Option<Discar
 }
 
 fn seen_to(done: &Discarded) -> u64 {
-    done.discarded + done.in_other_hands + done.ended_meanwhile
+    done.discarded + done.in_other_hands + done.came_again + done.ended_meanwhile
 }
 
 /// The first Ctrl-C stops after the letters in hand, the second at once.

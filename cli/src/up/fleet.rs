@@ -101,12 +101,18 @@ impl Fleet {
     }
 
     /// Has as many workers as somebody asks for, at first so many, and says in the folder how many there are. What is stopped
-    /// finishes what it has in hand. May be dropped at any point.
+    /// finishes what it has in hand; what was given up is missing until somebody asks again, be it for the same number. May be
+    /// dropped at any point.
     pub(super) async fn obey(&mut self, folder: &Folder, first: u16) -> Infallible {
-        let (mut before, mut trouble) = (None, String::new());
+        let (mut asked_at, mut before, mut trouble) = (None, None, String::new());
         let mut ticks = interval(LOOK_EVERY);
         loop {
             ticks.tick().await;
+            let asked_last = scaling::asked_at(folder);
+            if asked_at != asked_last {
+                asked_at = asked_last;
+                self.members.retain(|(_, member)| !member.is_given_up());
+            }
             let wanted = scaling::wanted(folder).unwrap_or(first);
             let scaled = self.scale(folder, wanted);
             let workers = self.workers(wanted);
@@ -125,7 +131,6 @@ impl Fleet {
 
     /// Begins to stop the youngest that are too many, or starts those that are missing. Waits for nothing.
     fn scale(&mut self, folder: &Folder, wanted: u16) -> anyhow::Result<()> {
-        // Whoever was given up is missing, and is tried anew.
         self.members.retain(|(_, member)| !member.is_over());
         let (mut taken, mut running) = (BTreeSet::new(), BTreeSet::new());
         for (number, member) in self.numbered_workers() {
@@ -153,7 +158,7 @@ impl Fleet {
 
     fn workers(&self, wanted: u16) -> Workers {
         let mut workers = Workers { wanted, ..Workers::default() };
-        for (_, member) in self.numbered_workers() {
+        for (_, member) in self.numbered_workers().filter(|(_, member)| !member.is_given_up()) {
             *match (member.is_stopping(), member.is_ready()) {
                 (true, _) => &mut workers.stopping,
                 (false, true) => &mut workers.ready,
@@ -262,4 +267,36 @@ fn sibling(program: &str) -> anyhow::Result<PathBuf> {
     }
     let what = format!("{} is missing", path.display());
     Err(Failure::new(what, "build all of the fleet: make build").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_worker_that_was_given_up_is_not_started_over_and_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exit 1"]);
+        let own = Own::start("worker-1", command, &folder).unwrap();
+        let mut fleet = Fleet::default();
+        let nowhere = Some("http://127.0.0.1:1/".to_owned());
+        fleet.add(Stage::Work, "worker-1", Child::Own(Box::new(own)), nowhere);
+        let ready = timeout(DEADLINE, fleet.members[0].1.until_ready());
+        ready.await.expect("it is given up").unwrap_err();
+
+        fleet.scale(&folder, 1).unwrap();
+        assert!(fleet.members.len() == 1 && fleet.members[0].1.is_given_up());
+        assert_eq!(fleet.workers(1), Workers { wanted: 1, ..Workers::default() });
+        scaling::ask(dir.path(), 1).unwrap();
+        let obeyed = timeout(LOOK_EVERY * 4, fleet.obey(&folder, 1)).await;
+        obeyed.expect_err("it goes on for ever");
+        let is_given_up = |(_, member): &(Stage, Member)| member.is_given_up();
+        assert!(!fleet.members.iter().any(is_given_up), "somebody has asked anew");
+    }
 }

@@ -97,9 +97,14 @@ impl Member {
         self.stop.is_cancelled()
     }
 
-    /// Whether nobody cares for it any more: it was stopped or given up.
+    /// Whether nobody cares for it any more, although it was not given up: it was stopped.
     pub(super) fn is_over(&self) -> bool {
-        self.task.is_finished()
+        self.task.is_finished() && !self.is_given_up()
+    }
+
+    /// Whether it has ended too often, without ever having been ready.
+    pub(super) fn is_given_up(&self) -> bool {
+        *self.state.borrow() == State::GivenUp
     }
 
     /// Stops it in order, by force after its grace.
@@ -141,6 +146,10 @@ impl Supervisor {
             self.state.send_replace(State::Starting);
             self.report(&ended);
             if !self.start_again().await {
+                say(&format!(
+                    "{} is given up: it ended {ENDS_AT_START_MAX} times within a minute and was never ready",
+                    self.name
+                ));
                 self.state.send_replace(State::GivenUp);
                 return;
             }

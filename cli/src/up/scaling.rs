@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,11 @@ pub(crate) fn workers(dir: &Path) -> anyhow::Result<Workers> {
 pub(super) fn wanted(folder: &Folder) -> Option<u16> {
     let text = fs::read_to_string(folder.path(WANTED)).ok()?;
     text.trim().parse().ok().filter(|wanted| *wanted <= WORKERS_MAX)
+}
+
+/// When somebody has last asked since the start.
+pub(super) fn asked_at(folder: &Folder) -> Option<SystemTime> {
+    fs::metadata(folder.path(WANTED)).and_then(|file| file.modified()).ok()
 }
 
 /// Says what there is.

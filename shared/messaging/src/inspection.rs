@@ -10,14 +10,14 @@ mod rights;
 
 use std::{fmt, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, future::try_join_all, stream};
 use lapin::{
     Channel, Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use orderfleet_domain::saga::Lane;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{BrokerSettings, ConnectError, Topology, connection::connect, settings::PARTITIONS_MAX};
 
@@ -31,6 +31,13 @@ pub use rights::Refusal;
 
 /// Pieces looked at at once, each on a channel of its own: a difference closes the channel it was found on.
 const LOOKS_AT_ONCE: usize = 16;
+/// Queues of fresh orders asked for at once. Where none of so many in a row is there, none is behind them: each leaves a line
+/// in the broker's log.
+const PARTITIONS_AT_ONCE: usize = 8;
+/// What takes so long to be told as empty may not be. The broker waits for a quorum queue for 250 ms.
+const SLOW: Duration = Duration::from_millis(200);
+/// How often a queue that is told as empty so late is asked for, until it is taken for one that does not tell.
+const ASKED_MAX: u32 = 5;
 /// Longest wait for the broker to close a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,8 +56,8 @@ pub struct Counts {
     /// Messages waiting for a consumer or for their time to live. Those on their way to a dead-letter exchange, at least
     /// once, are not among them.
     ///
-    /// Zero is also what the broker says of a quorum queue whose leader does not answer, or that has none
-    /// (`rabbit_quorum_queue:stat/2`, RabbitMQ 3.10 to 4.1): nothing may be thrown away on the strength of it.
+    /// Zero is also what the broker says of a quorum queue that has no leader (`rabbit_quorum_queue:stat/2`, RabbitMQ 3.10 to
+    /// 4.1): nothing may be thrown away on the strength of it.
     pub ready: u32,
     /// Consumers. Of a quorum queue also those that were cancelled while messages are still in their hands.
     pub consumers: u32,
@@ -76,7 +83,7 @@ pub struct Looked {
     pub item: Item,
     /// What the broker has of it.
     pub found: Found,
-    /// What it holds, if it is a queue that is there.
+    /// What it holds, if it is a queue that is there, and tells.
     pub counts: Option<Counts>,
 }
 
@@ -122,29 +129,38 @@ impl Inspector {
     /// What a queue holds now.
     ///
     /// # Errors
-    /// There is no such queue, or no answer in time.
+    /// There is no such queue, or no answer in time, of the broker or of the queue's leader.
     pub async fn counts(&self, queue: &str) -> Result<Counts, InspectionError> {
         let what = || format!("tell what {queue} holds");
         let asked = async { passive_queue(&self.connection.create_channel().await?, queue).await };
-        answer(what, asked).await
+        let silent =
+            || InspectionError::NoAnswer { what: what(), text: "its leader is slow to answer".into() };
+        answer(what, asked).await?.ok_or_else(silent)
     }
 
-    /// The queues of fresh orders beyond the declared partitions that hold messages: what is left from when there were more.
+    /// The queues of fresh orders beyond the declared partitions that hold messages, or do not tell (`None`): what is left from
+    /// when there were more. Behind a gap of eight and more one may not be found.
     ///
     /// # Errors
     /// No answer in time.
-    pub async fn stranded(&self) -> Result<Vec<(String, Counts)>, InspectionError> {
-        let beyond = (self.topology.partitions()..PARTITIONS_MAX).map(Lane::New);
-        let asked = beyond.map(|lane| self.counts_if_there(self.topology.queue(&lane)));
-        let found = stream::iter(asked).buffered(LOOKS_AT_ONCE);
-        let holds = |(queue, counts): (String, Option<Counts>)| async move {
-            Ok(counts.filter(|counts| counts.ready > 0).map(|counts| (queue, counts)))
-        };
-        found.try_filter_map(holds).try_collect().await
+    pub async fn stranded(&self) -> Result<Vec<(String, Option<Counts>)>, InspectionError> {
+        let beyond: Vec<_> = (self.topology.partitions()..PARTITIONS_MAX).map(Lane::New).collect();
+        let mut stranded = Vec::new();
+        for lanes in beyond.chunks(PARTITIONS_AT_ONCE) {
+            let asked = lanes.iter().map(|lane| self.if_there(self.topology.queue(lane)));
+            let found: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
+            if found.is_empty() {
+                break;
+            }
+            let may_hold =
+                |(_, counts): &(String, Option<Counts>)| counts.is_none_or(|counts| counts.ready > 0);
+            stranded.extend(found.into_iter().filter(may_hold));
+        }
+        Ok(stranded)
     }
 
-    /// On a channel of its own: the answer that there is no such queue closes it.
-    async fn counts_if_there(&self, queue: String) -> Result<(String, Option<Counts>), InspectionError> {
+    /// A queue and what it holds, if it tells; `None` if it is not there. On a channel of its own, which that answer closes.
+    async fn if_there(&self, queue: String) -> Result<Option<(String, Option<Counts>)>, InspectionError> {
         let what = || format!("tell what {queue} holds");
         let asked = async {
             let channel = self.connection.create_channel().await?;
@@ -153,8 +169,8 @@ impl Inspector {
                 told => told.map(Some),
             }
         };
-        let counts = answer(what, asked).await?;
-        Ok((queue, counts))
+        let found = answer(what, asked).await?;
+        Ok(found.map(|counts| (queue, counts)))
     }
 
     /// For what may end a connection.
@@ -182,7 +198,7 @@ impl Inspector {
         };
         let there = match item {
             Item::Exchange(name) => passive_exchange(&channel, name).await.map(|()| None),
-            Item::Queue(name) => passive_queue(&channel, name).await.map(Some),
+            Item::Queue(name) => passive_queue(&channel, name).await,
         };
         let counts = match there {
             Ok(counts) => counts,
@@ -257,8 +273,17 @@ async fn passive_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {
     channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
 }
 
-async fn passive_queue(channel: &Channel, name: &str) -> lapin::Result<Counts> {
+/// What a queue holds; `None` where it does not tell: of a quorum queue that is too busy to answer the broker in time, the broker
+/// says that it is empty and that nobody consumes it.
+async fn passive_queue(channel: &Channel, name: &str) -> lapin::Result<Option<Counts>> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
-    Ok(Counts { ready: queue.message_count(), consumers: queue.consumer_count() })
+    for _ in 0..ASKED_MAX {
+        let asked = Instant::now();
+        let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+        let counts = Counts { ready: queue.message_count(), consumers: queue.consumer_count() };
+        if counts != Counts::default() || asked.elapsed() < SLOW {
+            return Ok(Some(counts));
+        }
+    }
+    Ok(None)
 }

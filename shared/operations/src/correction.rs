@@ -125,14 +125,17 @@ impl Edit {
 
     async fn try_keep(&self, corrected: &Order) -> Result<(), CorrectionError> {
         let Self { store, letter, holder, .. } = self;
-        let now = Timestamp::now().as_millisecond();
-        match store.lease_letter(letter, holder, now, now + LEASE_MS).await? {
-            Leased::Yes => {}
-            Leased::By { holder, .. } => return Err(CorrectionError::InOtherHands(holder)),
-            Leased::Ended | Leased::Missing => return Err(CorrectionError::Missing(letter.clone())),
+        loop {
+            let now = Timestamp::now().as_millisecond();
+            match store.lease_letter(letter, holder, now, now + LEASE_MS).await? {
+                Leased::Yes => {}
+                Leased::By { holder, .. } => return Err(CorrectionError::InOtherHands(holder)),
+                Leased::Ended | Leased::Missing => return Err(CorrectionError::Missing(letter.clone())),
+            }
+            if store.correct_letter(letter, holder, corrected).await? {
+                return Ok(store.release_letter(letter, holder).await?);
+            }
+            // It was taken out of hand: it has come again, or somebody has it. The next look tells which.
         }
-        let kept = store.correct_letter(letter, holder, corrected).await?;
-        store.release_letter(letter, holder).await?;
-        if kept { Ok(()) } else { Err(CorrectionError::InOtherHands("another operator".into())) }
     }
 }

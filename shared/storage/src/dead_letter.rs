@@ -117,16 +117,17 @@ impl Store {
             .map(drop)
     }
 
-    /// How often messages that work an order, cancels apart, have come to `orders.dead.poison`: when it grows, one has crashed
-    /// workers since. It may also grow by an arrival that is repeated after a lost answer.
+    /// How often messages of an order, only its cancels or all others, have come to `orders.dead.poison`: when it grows, one
+    /// has failed there since. It may also grow by an arrival that is repeated after a lost answer.
     ///
     /// # Errors
     /// The database did not answer in time, or a document cannot be read by this build.
-    pub async fn poison_arrivals(&self, order_id: &OrderId) -> Result<u64, StoreError> {
+    pub async fn poison_arrivals(&self, order_id: &OrderId, of_cancels: bool) -> Result<u64, StoreError> {
+        let comparison = if of_cancels { "$eq" } else { "$ne" };
         let filter = doc! {
             "_id": of_order(order_id),
             "queue": queue_name(&DeadLetterQueue::Poison),
-            "kind": { "$ne": CANCEL },
+            "kind": { comparison: CANCEL },
         };
         let find = self.dead_letters.find(filter).projection(doc! { "seen": 1 }).sort(doc! { "_id": 1 });
         let find = find.limit(i64::from(LETTERS_MAX)).max_time(self.timeout);

@@ -72,7 +72,10 @@ pub struct ReplayItem {
     pub is_undoing: bool,
     /// That run was asked for with a corrected order.
     pub is_corrected: bool,
-    /// How often messages of its order had come to `orders.dead.poison` when it was begun.
+    /// Its message is a cancel.
+    pub is_cancel: bool,
+    /// How often messages of its order, only cancels or all others, as it is one, had come to `orders.dead.poison` when it was
+    /// begun.
     pub arrivals: u64,
     /// Its dead letter could not be closed.
     pub is_letter_left: bool,
@@ -152,6 +155,8 @@ struct StoredItem {
     is_undoing: bool,
     #[serde(default)]
     is_corrected: bool,
+    #[serde(default)]
+    is_cancel: bool,
     #[serde(default)]
     arrivals: u64,
     #[serde(default)]
@@ -257,6 +262,7 @@ impl Store {
             "hold": &item.hold,
             "is_undoing": item.is_undoing,
             "is_corrected": item.is_corrected,
+            "is_cancel": item.is_cancel,
             "arrivals": i64::try_from(item.arrivals).unwrap_or(i64::MAX),
             "is_letter_left": item.is_letter_left,
             "note": &item.note,
@@ -302,6 +308,7 @@ fn stored_item(replay: &str, item: &ReplayItem, now: Millis) -> StoredItem {
         hold: item.hold,
         is_undoing: item.is_undoing,
         is_corrected: item.is_corrected,
+        is_cancel: item.is_cancel,
         arrivals: item.arrivals,
         is_letter_left: item.is_letter_left,
         note: item.note,
@@ -344,6 +351,7 @@ fn read_item(raw: &RawDocumentBuf) -> Result<ReplayItem, StoreError> {
         hold: stored.hold,
         is_undoing: stored.is_undoing,
         is_corrected: stored.is_corrected,
+        is_cancel: stored.is_cancel,
         arrivals: stored.arrivals,
         is_letter_left: stored.is_letter_left,
         note: stored.note,

@@ -236,6 +236,7 @@ async fn an_edit_that_breaks_a_rule_or_is_given_up_changes_nothing() {
     for (editor, told, drafts) in [
         (editor(r#""quantity": [0-9]*"#, r#""quantity": 0"#), "quantity", 1),
         (editor(r#""retail""#, r#""by post""#), "breaks a rule", 1),
+        (r"printf '\377' >".to_owned(), "what the editor has left", 1),
         ("false".to_owned(), "the editor", 0),
     ] {
         let refused = edit(fleet, letter, &editor).await;
@@ -255,7 +256,7 @@ async fn an_edit_that_breaks_a_rule_or_is_given_up_changes_nothing() {
     let log = read(fleet, &["log", "list"]).await;
     let ends = log.as_array().unwrap().iter().filter(|entry| entry["phase"] == "end");
     let ends: Vec<_> = ends.map(|entry| (&entry["what"], &entry["result"])).collect();
-    assert_eq!(ends, [(&json!("dlq.edit"), &json!("nothing was changed")); 4], "each was shown the order");
+    assert_eq!(ends, [(&json!("dlq.edit"), &json!("nothing was changed")); 5], "each was shown the order");
     let absent = edit(fleet, "absent", "true").await;
     assert_eq!(absent.code, Some(NONE), "{}", absent.stderr);
     case.assert_kept(0).await;

@@ -49,17 +49,13 @@ impl Draft {
         is_open.set(false);
         let status = status.with_context(|| format!("starting the editor {editor:?}"))?;
         ensure!(status.success(), "the editor {editor:?} failed: {status}; nothing was changed");
-        self.read().context("reading what the editor has left")
+        fs::read_to_string(self.path()).context("reading what the editor has left")
     }
 
     /// Leaves the file to its owner, if something was written.
     pub(super) fn keep(self) -> Option<PathBuf> {
-        let is_written = self.read().is_ok_and(|text| text != self.posted);
+        let is_written = fs::read(self.path()).is_ok_and(|left| left != self.posted.as_bytes());
         is_written.then(|| self.folder.keep().join(NAME))
-    }
-
-    fn read(&self) -> std::io::Result<String> {
-        fs::read_to_string(self.path())
     }
 
     fn path(&self) -> PathBuf {

@@ -89,6 +89,7 @@ fn item(seq: u32, Planned { letter, course }: Planned) -> ReplayItem {
         hold: None,
         is_undoing: false,
         is_corrected: false,
+        is_cancel: false,
         arrivals: 0,
         is_letter_left: false,
         note: String::new(),

@@ -60,7 +60,7 @@ impl Inspector {
     ///
     /// # Errors
     /// [`InspectionError::InUse`]; [`InspectionError::Unguarded`] for a quorum queue without `drained`; no answer; or
-    /// [`InspectionError::Lost`], with which the queue is gone.
+    /// [`InspectionError::Lost`], with which the queue is gone, and its bindings with it.
     pub async fn delete(&self, item: &Item, drained: bool) -> Result<(), InspectionError> {
         match item {
             Item::Exchange(name) => {
@@ -90,7 +90,8 @@ impl Inspector {
             delete.await
         };
         let error = match deleted.await {
-            Ok(()) => return Ok(()),
+            // Nothing is left to be bound.
+            gone @ (Ok(()) | Err(InspectionError::Lost { .. })) => return gone,
             Err(error) => error,
         };
         for binding in bindings {

@@ -7,7 +7,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::{
     BasicProperties, Connection,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::timeout;
@@ -86,6 +86,8 @@ impl Right<'_> {
                 published.await.map(drop)
             }
             Self::Consume(queue) => {
+                // A broker that took the argument would deliver one message until the connection ends, and not them all.
+                channel.basic_qos(1, BasicQosOptions::default()).await?;
                 let mut arguments = FieldTable::default();
                 arguments.insert("x-priority".into(), AMQPValue::LongString(QUESTION.into()));
                 let options =

@@ -40,6 +40,8 @@ pub struct Discarded {
     pub discarded: u64,
     /// Left alone: another operator has them in hand.
     pub in_other_hands: u64,
+    /// Left open: their messages have come again meanwhile.
+    pub came_again: u64,
     /// Replayed or discarded by somebody else meanwhile, or gone.
     pub ended_meanwhile: u64,
     /// Whether it was told to stop before it was through.
@@ -72,7 +74,7 @@ impl DeadLetters {
     }
 
     /// Gives up what was planned, each letter once, and records it; tells how far it has come. What another operator has in
-    /// hand is left to him. The orders are not touched: one that is HELD stays so.
+    /// hand is left to him, and what comes again just then is left open. The orders are not touched: one that is HELD stays so.
     ///
     /// A crash, or `stop`, leaves some letters given up and the others open: plan again for those. One that was in hand then
     /// is free a minute later.
@@ -93,9 +95,10 @@ impl DeadLetters {
         let done = discarding.run(&plan.letters, tell).await;
         let result = match &done {
             Ok(done) => format!(
-                "{} discarded, {} in other hands, {} ended meanwhile{}",
+                "{} discarded, {} in other hands, {} came again, {} ended meanwhile{}",
                 done.discarded,
                 done.in_other_hands,
+                done.came_again,
                 done.ended_meanwhile,
                 if done.is_interrupted { "; interrupted" } else { "" }
             ),
@@ -104,6 +107,14 @@ impl DeadLetters {
         self.log.end(&act, &result).await?;
         Ok(done?)
     }
+}
+
+/// What became of one letter.
+enum End {
+    Discarded,
+    InOtherHands,
+    CameAgain,
+    EndedMeanwhile,
 }
 
 struct Discarding<'a> {
@@ -124,9 +135,10 @@ impl Discarding<'_> {
             stream::iter(letters).map(|id| async move { self.discard(id).await }).buffer_unordered(AT_ONCE);
         while let Some(end) = ends.try_next().await? {
             *match end {
-                Leased::Yes => &mut done.discarded,
-                Leased::By { .. } => &mut done.in_other_hands,
-                Leased::Ended | Leased::Missing => &mut done.ended_meanwhile,
+                End::Discarded => &mut done.discarded,
+                End::InOtherHands => &mut done.in_other_hands,
+                End::CameAgain => &mut done.came_again,
+                End::EndedMeanwhile => &mut done.ended_meanwhile,
             } += 1;
             tell(&done);
             if self.stop.is_cancelled() {
@@ -137,23 +149,37 @@ impl Discarding<'_> {
         Ok(done)
     }
 
-    async fn discard(&self, id: &str) -> Result<Leased, StoreError> {
-        let store = &self.letters.store;
-        let now = Timestamp::now();
-        let until = now.as_millisecond() + LEASE_MS;
-        let leased = store.lease_letter(id, self.job, now.as_millisecond(), until).await?;
-        if leased != Leased::Yes {
-            return Ok(leased);
+    async fn discard(&self, id: &str) -> Result<End, StoreError> {
+        if let Some(end) = self.take(id).await? {
+            return Ok(end);
         }
         let ended = Ended {
             how: How::Discarded,
             by: self.asked.who.to_string(),
             why: self.asked.why.clone(),
-            at: now,
+            at: Timestamp::now(),
             job: Some(self.job.to_owned()),
         };
-        let is_ended = store.end_letter(id, self.job, &ended).await?;
-        Ok(if is_ended { Leased::Yes } else { Leased::Ended })
+        let store = &self.letters.store;
+        if store.end_letter(id, self.job, &ended).await? {
+            return Ok(End::Discarded);
+        }
+        // It was taken out of hand. One that can be had once more has come again, and is another than the one that was shown.
+        if let Some(end) = self.take(id).await? {
+            return Ok(end);
+        }
+        store.release_letter(id, self.job).await?;
+        Ok(End::CameAgain)
+    }
+
+    /// Takes an open letter in hand; what has become of it where that cannot be.
+    async fn take(&self, id: &str) -> Result<Option<End>, StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        Ok(match self.letters.store.lease_letter(id, self.job, now, now + LEASE_MS).await? {
+            Leased::Yes => None,
+            Leased::By { .. } => Some(End::InOtherHands),
+            Leased::Ended | Leased::Missing => Some(End::EndedMeanwhile),
+        })
     }
 }
 

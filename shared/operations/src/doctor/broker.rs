@@ -151,21 +151,29 @@ async fn broker_version(inspector: &Inspector) -> Judgement {
 /// Orders in partitions that these settings do not have.
 async fn partitions(inspector: &Inspector) -> Judgement {
     let declared = inspector.topology().partitions();
+    let fix = "rabbitmqctl list_queues name messages consumers";
     let stranded = match inspector.stranded().await {
         Ok(stranded) if stranded.is_empty() => {
             return Judgement::ok(format!("no orders are beyond the {declared} of broker.partitions"));
         }
         Ok(stranded) => stranded,
         Err(error) => {
-            return Judgement::unknown(chain(&error), "rabbitmqctl list_queues name messages consumers");
+            return Judgement::unknown(chain(&error), fix);
         }
     };
-    let told = |(queue, Counts { ready, consumers }): &(String, Counts)| {
-        format!("{queue} has {ready} messages and {consumers} consumers")
+    let told = |(queue, counts): &(String, Option<Counts>)| match counts {
+        Some(Counts { ready, consumers }) => {
+            format!("{queue} has {ready} messages and {consumers} consumers")
+        }
+        None => format!("{queue} does not answer"),
     };
     let told = stranded.iter().map(told).collect::<Vec<_>>().join("; ");
+    let found = format!("beyond the {declared} of broker.partitions: {told}");
+    if stranded.iter().all(|(_, counts)| counts.is_none()) {
+        return Judgement::unknown(found, fix);
+    }
     Judgement::error(
-        format!("beyond the {declared} of broker.partitions: {told}"),
+        found,
         "put broker.partitions of the workers back to what it was until these queues are empty, then delete them",
     )
 }

@@ -47,6 +47,7 @@ impl Replaying {
         let known_at = now();
         let Some((letter, content)) = self.take(item, known_at).await? else { return Ok(true) };
         let Planned { letter, course } = judge(&self.store, letter).await?;
+        item.is_cancel = letter.kind == CANCEL;
         match step(item, &course) {
             Step::Publish => {
                 pace.tick().await;
@@ -59,7 +60,7 @@ impl Replaying {
                     item.is_letter_left = true;
                     self.store.release_letter(&item.letter, &self.replay.id).await?;
                 }
-                self.published(item, &letter.kind, "published before").await?;
+                self.published(item, "published before").await?;
             }
             Step::Settle(why) => {
                 self.close(item).await?;
@@ -81,13 +82,16 @@ impl Replaying {
     ) -> Result<Option<(Letter, Content)>, StoreError> {
         let lease = self.store.lease_letter(&item.letter, &self.replay.id, now, now + LEASE_MS);
         match lease.await? {
-            Leased::Yes => {
-                let found = self.store.letter(&item.letter).await?;
-                if found.is_none() {
-                    self.refuse(item, "the dead letter is gone").await?;
+            Leased::Yes => match self.store.letter(&item.letter).await {
+                Err(StoreError::Malformed { .. }) => self.leave_unreadable(item).await?,
+                found => {
+                    let found = found?;
+                    if found.is_none() {
+                        self.refuse(item, "the dead letter is gone").await?;
+                    }
+                    return Ok(found);
                 }
-                return Ok(found);
-            }
+            },
             // Published or not, the order shows what becomes of it.
             Leased::By { .. } if item.state == ItemState::Begun => {}
             Leased::By { holder, .. } => {
@@ -99,6 +103,15 @@ impl Replaying {
         Ok(None)
     }
 
+    /// What a newer build has kept with the dead letter must not be in the way of all others.
+    async fn leave_unreadable(&self, item: &mut ReplayItem) -> Result<(), StoreError> {
+        self.store.release_letter(&item.letter, &self.replay.id).await?;
+        if item.state == ItemState::Begun {
+            return Ok(());
+        }
+        self.refuse(item, "this build cannot read the dead letter; replay it with the newest").await
+    }
+
     async fn publish_for(
         &self,
         item: &mut ReplayItem,
@@ -107,6 +120,7 @@ impl Replaying {
         course: &Course,
         known_at: Millis,
     ) -> Result<bool, RunError> {
+        let before = item.clone();
         let corrected = correction(&self.store, letter, content, course).await?;
         item.is_corrected = corrected.is_some();
         let Some(message) = outgoing(letter, content, course, corrected, &self.reason()) else {
@@ -114,41 +128,55 @@ impl Replaying {
             self.refuse(item, "no message can be made for its order").await?;
             return Ok(true);
         };
+        let arrivals = self.arrivals(item).await?;
+        if before.state == ItemState::Begun && arrivals > before.arrivals {
+            // It is a dead letter again: whoever follows the item says so.
+            self.store.release_letter(&item.letter, &self.replay.id).await?;
+            return Ok(true);
+        }
+        if is_outdated(known_at) {
+            return Ok(false);
+        }
         item.generation = course.generation().unwrap_or_default();
         item.hold = course.hold().map(str::to_owned);
         item.is_undoing = course.is_undoing();
-        item.arrivals = self.arrivals(item).await?;
+        item.arrivals = arrivals;
         let note = course.to_string();
         self.record(item, ItemState::Begun, &note).await?;
-        // A clock that was set back tells nothing either.
-        if !(0..=KNOWN_MS_MAX).contains(&(now() - known_at)) {
+        if is_outdated(known_at) {
+            if before.state == ItemState::Waiting {
+                // Nothing was published, and the next look must not take it for that.
+                *item = before;
+                self.record(item, ItemState::Waiting, "").await?;
+            }
             return Ok(false);
         }
         publish(&self.publisher, &message).await.map_err(RunError::NotConfirmed)?;
         self.close(item).await?;
-        self.published(item, &letter.kind, &note).await?;
+        self.published(item, &note).await?;
         Ok(true)
     }
 
-    /// Nothing is waited for after a cancel: a worker judges it, and one of an order that nobody knows waits for that.
-    async fn published(&self, item: &mut ReplayItem, kind: &str, note: &str) -> Result<(), StoreError> {
-        match kind {
-            CANCEL => self.record(item, ItemState::Done, "the cancel is published; a worker judges it").await,
-            _ if item.is_letter_left => self.record(item, ItemState::Begun, note).await,
-            _ => Ok(()),
+    /// What was published is followed from here on.
+    async fn published(&self, item: &mut ReplayItem, note: &str) -> Result<(), StoreError> {
+        if item.is_letter_left {
+            self.record(item, ItemState::Begun, note).await?;
         }
+        Ok(())
     }
 
     /// The dead letter is closed: by this replay, before it was interrupted, or by somebody else.
     async fn ended(&self, item: &mut ReplayItem) -> Result<(), StoreError> {
-        let known = self.store.letter(&item.letter).await?.map(|(letter, _)| letter);
-        let how = known.as_ref().and_then(|letter| letter.ended.as_ref()).map(|ended| ended.how);
+        let how = match self.store.letter(&item.letter).await {
+            // A newer build has kept something with it. That does not matter any more.
+            Err(StoreError::Malformed { .. }) => None,
+            found => found?.and_then(|(letter, _)| letter.ended).map(|ended| ended.how),
+        };
         match (how, item.state) {
             (Some(How::Discarded), _) => self.refuse(item, "it was discarded meanwhile").await,
             (_, ItemState::Begun) => {
                 item.is_letter_left = false;
-                let kind = known.map(|letter| letter.kind).unwrap_or_default();
-                self.published(item, &kind, "").await
+                Ok(())
             }
             _ => self.refuse(item, "it was replayed meanwhile").await,
         }
@@ -175,10 +203,10 @@ impl Replaying {
         Ok(())
     }
 
-    /// How often messages of the item's order have come to `orders.dead.poison`.
+    /// How often messages of the item's order, cancels if it is one, have come to `orders.dead.poison`.
     pub(super) async fn arrivals(&self, item: &ReplayItem) -> Result<u64, StoreError> {
         match &item.order_id {
-            Some(order_id) => self.store.poison_arrivals(order_id).await,
+            Some(order_id) => self.store.poison_arrivals(order_id, item.is_cancel).await,
             None => Ok(0),
         }
     }
@@ -194,6 +222,11 @@ fn step(item: &ReplayItem, course: &Course) -> Step {
         _ if is_begun && !is_still_to_come(item, course) => Step::Close,
         _ => Step::Refuse(format!("its order stands otherwise than planned: it {course}")),
     }
+}
+
+/// Whether what was known then is too old to act on. A clock that was set back tells nothing either.
+fn is_outdated(known_at: Millis) -> bool {
+    !(0..=KNOWN_MS_MAX).contains(&(now() - known_at))
 }
 
 fn now() -> Millis {

@@ -78,11 +78,13 @@ pub enum Nothing {
     NoAccount,
     /// The order's document is of a newer build than this one.
     NewerOrder,
+    /// A newer build than this one has kept a correction for its next run, or with the dead letter.
+    NewerCorrection,
     /// The message crashed workers, and its order is still under way: it will be held once no worker has it in hand.
     UnderWay,
 }
 
-/// The kind of message that works no order.
+/// The kind of message that a worker judges whatever the order's state.
 pub(super) const CANCEL: &str = "cancel";
 
 /// What to do about a dead letter whose order, if it has one in the database, stands so. The message's own bytes are looked at
@@ -254,6 +256,7 @@ impl fmt::Display for Nothing {
                 "the dead letter names no account, so that no message can be made for its order"
             }
             Self::NewerOrder => "this build cannot read its order; replay it with the newest",
+            Self::NewerCorrection => "a correction of it was kept by a newer build; replay it with that",
             Self::UnderWay => "a worker may still have its order in hand; again in a minute",
         })
     }

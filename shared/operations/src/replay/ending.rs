@@ -37,6 +37,15 @@ pub(super) fn ending(
     }
 }
 
+/// What became of a cancel whose order is there; `None` until the order shows that a worker has judged it.
+pub(super) fn cancel_ending(record: &Record) -> Option<(ItemState, String)> {
+    match record.phase {
+        Phase::Done => Some((ItemState::Done, "too late: the order is done".into())),
+        _ if record.cancel || record.is_final => Some((ItemState::Done, String::new())),
+        _ => None,
+    }
+}
+
 /// Whether what was published for an item before an interruption, if it was, has not come about.
 pub(super) fn is_still_to_come(item: &ReplayItem, course: &Course) -> bool {
     item.planned.split(' ').next() == Some(course.as_str())
@@ -135,6 +144,21 @@ mod tests {
         let (state, note) = told(&undone(CauseClass::Refused, None), &item);
         assert_eq!((state, note.as_str()), (Some(ItemState::Done), "undone: refused at fulfilment"));
         assert_eq!(told(&held(Phase::Comp, "h2"), &item).0, Some(ItemState::Failed));
+    }
+
+    #[test]
+    fn a_cancel_is_over_when_its_order_shows_that_a_worker_has_judged_it() {
+        for (record, is_over) in [
+            (record(Phase::Run), false),
+            (Record { cancel: true, ..record(Phase::Run) }, true),
+            (Record { cancel: true, ..held(Phase::Comp, "h") }, true),
+            (undone(EXHAUSTED, None), false),
+            (undone(CauseClass::Cancelled, None), true),
+            (record(Phase::Done), true),
+        ] {
+            let found = cancel_ending(&record).map(|(state, _)| state);
+            assert_eq!(found, is_over.then_some(ItemState::Done), "{record:?}");
+        }
     }
 
     #[test]

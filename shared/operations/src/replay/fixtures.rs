@@ -83,6 +83,7 @@ pub(super) fn item(seq: u32, state: ItemState) -> ReplayItem {
         hold: None,
         is_undoing: false,
         is_corrected: false,
+        is_cancel: false,
         arrivals: 0,
         is_letter_left: false,
         note: String::new(),

@@ -44,29 +44,44 @@ impl Orders {
             Some(_) => None,
             // Not looked into.
             None if letter.is_unread() || letter.queue == DeadLetterQueue::Conflict => None,
-            None => store.letter(&letter.id).await?.map(|(_, content)| content),
+            None => match store.letter(&letter.id).await {
+                Err(StoreError::Malformed { .. }) => {
+                    return Ok(Planned { letter, course: Course::Nothing(Nothing::NewerCorrection) });
+                }
+                found => found?.map(|(_, content)| content),
+            },
         };
         let course = match (course(&letter, content.as_ref(), record), record) {
-            (Course::Run { generation, .. }, Some(record)) => {
-                Course::Run { generation, correction: self.correction(&letter, record) }
-            }
+            (Course::Run { generation, .. }, Some(record)) => self.run(generation, &letter, record),
             (course, _) => course,
         };
         Ok(Planned { letter, course })
     }
 
+    fn run(&self, generation: u32, letter: &Letter, record: &Record) -> Course {
+        let Some(kept) = self.correction(letter, record) else {
+            return Course::Run { generation, correction: None };
+        };
+        match &kept.fp {
+            None => Course::Nothing(Nothing::NewerCorrection),
+            Some(fp) => {
+                let correction = Some(Correction { letter: kept.id.clone(), fp: fp.clone() });
+                Course::Run { generation, correction }
+            }
+        }
+    }
+
     /// The correction that the next run is to work on: the one kept with this dead letter, or else with the newest of the
     /// order's last run, or of the next one, should that have come to nothing. One that was replayed counts while that run has
     /// not begun: its message may be overtaken.
-    fn correction(&self, letter: &Letter, record: &Record) -> Option<Correction> {
+    fn correction(&self, letter: &Letter, record: &Record) -> Option<&CorrectedLetter> {
         let is_for_next = |known: &&CorrectedLetter| {
             let is_of_run = known.generation.map_or(known.is_open, |run| run >= record.generation);
             letter.order_id.as_ref() == Some(&known.order_id) && is_of_run
         };
         let mut known = self.corrected.iter().filter(is_for_next);
         let own = known.clone().find(|known| known.id == letter.id);
-        let kept = own.or_else(|| known.next_back())?;
-        Some(Correction { letter: kept.id.clone(), fp: kept.fp.clone() })
+        own.or_else(|| known.next_back())
     }
 }
 
@@ -78,7 +93,7 @@ mod tests {
     use crate::replay::fixtures::{letter, order, order_id, undone};
 
     fn corrected(id: &str, generation: Option<u32>, is_open: bool) -> CorrectedLetter {
-        let fp = Fingerprint::of(&order());
+        let fp = Some(Fingerprint::of(&order()));
         CorrectedLetter { id: id.into(), order_id: order_id(), generation, is_open, fp }
     }
 
@@ -105,11 +120,23 @@ mod tests {
         ];
         for (corrected, expected) in cases {
             let orders = Orders { corrected, ..Orders::default() };
-            let found = orders.correction(&own, &record).map(|kept| kept.letter);
-            assert_eq!(found.as_deref(), expected, "{orders:?}");
+            let found = orders.correction(&own, &record).map(|kept| kept.id.as_str());
+            assert_eq!(found, expected, "{orders:?}");
         }
         let stranger = Letter { order_id: None, ..own };
         let orders = Orders { corrected: vec![corrected("other", Some(2), true)], ..Orders::default() };
         assert_eq!(orders.correction(&stranger, &record), None);
+    }
+
+    #[test]
+    fn a_run_whose_correction_this_build_cannot_read_is_left_to_a_newer_one() {
+        let (own, record) = (letter("fulfilment"), undone(CauseClass::AttemptsExhausted, None));
+        let newer = CorrectedLetter { fp: None, ..corrected("newer", Some(1), true) };
+        let orders =
+            |kept: CorrectedLetter| Orders { corrected: vec![newer.clone(), kept], ..Orders::default() };
+        let found = orders(newer.clone()).run(2, &own, &record);
+        assert_eq!(found, Course::Nothing(Nothing::NewerCorrection));
+        let found = orders(corrected(&own.id, Some(1), true)).run(2, &own, &record);
+        assert_eq!(found.correction(), Some(own.id.as_str()), "it is not the one that counts");
     }
 }

@@ -74,9 +74,15 @@ async fn perform(inspector: &Inspector, step: &Step) -> Result<(), InspectionErr
         Action::Declare => inspector.declare(&item).await,
         Action::Switch => {
             // There is such a step only for what the broker can check, or somebody has made sure of.
-            inspector.delete(&item, true).await?;
-            inspector.declare(&item).await?;
-            bind(inspector, |exchange, queue| [exchange, queue].contains(&step.name.as_str())).await
+            match inspector.delete(&item, true).await {
+                Ok(()) => declare_and_bind(inspector, &item).await,
+                // It is gone all the same, and orders need it. What cannot be made is in the next plan.
+                Err(lost @ InspectionError::Lost { .. }) => {
+                    let _ = declare_and_bind(inspector, &item).await;
+                    Err(lost)
+                }
+                Err(error) => Err(error),
+            }
         }
         Action::Bind => match named_binding(inspector.topology(), &step.name) {
             Some(binding) => inspector.bind(binding).await,
@@ -85,6 +91,11 @@ async fn perform(inspector: &Inspector, step: &Step) -> Result<(), InspectionErr
         // Left to people.
         Action::Stop | Action::Drain | Action::Check | Action::Look | Action::Start => Ok(()),
     }
+}
+
+async fn declare_and_bind(inspector: &Inspector, item: &Item) -> Result<(), InspectionError> {
+    inspector.declare(item).await?;
+    bind(inspector, |exchange, queue| [exchange, queue].contains(&item.name())).await
 }
 
 /// Makes the bindings that are wanted, by exchange and queue; one that cannot be made keeps no other from being made.

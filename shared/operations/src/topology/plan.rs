@@ -140,7 +140,7 @@ fn grouped(diff: &Diff) -> Vec<Vec<&Drift>> {
     groups
 }
 
-/// An exchange holds nothing. A queue that does not answer is told as empty, too: whoever deletes it asks it for a message first.
+/// An exchange holds nothing. A queue without a leader is told as empty, too: whoever deletes it asks it for a message first.
 fn is_quiet(drift: &Drift) -> bool {
     drift.kind == "exchange" || (drift.messages, drift.consumers) == (Some(0), Some(0))
 }

@@ -23,8 +23,8 @@ pub struct CorrectedLetter {
     pub generation: Option<u32>,
     /// Nobody has replayed it yet.
     pub is_open: bool,
-    /// Of the corrected order.
-    pub fp: Fingerprint,
+    /// Of the corrected order; `None` where this build cannot read that: a newer one has kept it.
+    pub fp: Option<Fingerprint>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,6 @@ struct Stored {
     #[serde(rename = "gen")]
     generation: Option<u32>,
     ended: Option<IgnoredAny>,
-    correction: StoredOrder,
 }
 
 impl Store {
@@ -62,12 +61,15 @@ impl Store {
 
 fn read(raw: &RawDocument) -> Result<CorrectedLetter, StoreError> {
     let stored: Stored = bson::deserialize_from_slice(raw.as_bytes()).map_err(malformed)?;
-    let Stored { id, order_id, generation, ended, correction } = stored;
+    let Stored { id, order_id, generation, ended } = stored;
+    let correction = raw.get_document("correction").ok();
+    let correction =
+        correction.and_then(|raw| bson::deserialize_from_slice::<StoredOrder>(raw.as_bytes()).ok());
     Ok(CorrectedLetter {
         id,
         order_id,
         generation,
         is_open: ended.is_none(),
-        fp: Fingerprint::of(&correction.into()),
+        fp: correction.map(|order| Fingerprint::of(&order.into())),
     })
 }

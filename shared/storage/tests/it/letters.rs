@@ -399,13 +399,18 @@ async fn a_corrected_letter_is_found_by_its_order_until_it_is_discarded() {
             order_id: order_id(key),
             generation: Some(1),
             is_open,
-            fp: Fingerprint::of(&order()),
+            fp: Some(Fingerprint::of(&order())),
         };
         let by_id = |mut found: Vec<CorrectedLetter>| {
             found.sort_by(|a, b| a.id.cmp(&b.id));
             found
         };
         assert_eq!(by_id(corrected().await), by_id(vec![found("a", true), found("b", true)]));
+        let newer = doc! { "$set": { "correction.lines": "of a newer build" } };
+        let letters = db.database.collection::<Document>("dead_letters");
+        letters.update_one(doc! { "_id": id("b") }, newer).await.unwrap();
+        let unread = CorrectedLetter { fp: None, ..found("b", true) };
+        assert_eq!(by_id(corrected().await), by_id(vec![found("a", true), unread]), "in nobody's way");
         assert!(store.end_letter(&id("a"), "job", &ended(How::Replayed)).await.unwrap());
         assert!(store.end_letter(&id("b"), "job", &ended(How::Discarded)).await.unwrap());
         assert_eq!(corrected().await, [found("a", false)]);
@@ -453,7 +458,7 @@ async fn a_message_that_fails_again_while_somebody_is_about_to_close_its_letter_
 }
 
 #[tokio::test]
-async fn what_crashed_workers_is_counted_by_order_without_cancels_and_other_failures() {
+async fn what_crashed_workers_is_counted_by_order_cancels_apart_and_without_other_failures() {
     in_database(async |db| {
         let store = &db.store;
         let of = |key: &str, id: &str, kind: &str| DeadLetter {
@@ -462,14 +467,15 @@ async fn what_crashed_workers_is_counted_by_order_without_cancels_and_other_fail
             queue: DeadLetterQueue::Poison,
             ..letter(key, "x")
         };
-        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 0);
+        let arrivals = async |of_cancels| store.poison_arrivals(&order_id("a"), of_cancels).await.unwrap();
+        assert_eq!((arrivals(false).await, arrivals(true).await), (0, 0));
         for letter in [of("a", "p", "run"), of("a", "c", "cancel"), of("b", "p", "run"), letter("a", "x")] {
             park(&db, &letter, NOW).await;
         }
-        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 1);
+        assert_eq!((arrivals(false).await, arrivals(true).await), (1, 1));
         store.park(&of("a", "p", "run"), NOW).await.unwrap();
         store.park(&of("a", "q", "place"), NOW).await.unwrap();
-        assert_eq!(store.poison_arrivals(&order_id("a")).await.unwrap(), 3);
+        assert_eq!((arrivals(false).await, arrivals(true).await), (3, 1));
     })
     .await;
 }
