@@ -13,7 +13,7 @@ use std::{fmt, time::Duration};
 use futures_util::{StreamExt as _, future::try_join_all, stream};
 use lapin::{
     Channel, Connection, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    options::{BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use orderfleet_domain::saga::Lane;
@@ -34,7 +34,8 @@ const LOOKS_AT_ONCE: usize = 16;
 /// Queues of fresh orders asked for at once. Where none of so many in a row is there, none is behind them: each leaves a line
 /// in the broker's log.
 const PARTITIONS_AT_ONCE: usize = 8;
-/// What takes so long to be told as empty may not be. The broker waits for a quorum queue for 250 ms.
+/// What takes so much longer than the way to the broker and back to be told as empty may not be. The broker waits for a quorum
+/// queue for 250 ms.
 const SLOW: Duration = Duration::from_millis(200);
 /// How often a queue that is told as empty so late is asked for, until it is taken for one that does not tell.
 const ASKED_MAX: u32 = 5;
@@ -281,9 +282,17 @@ async fn passive_queue(channel: &Channel, name: &str) -> lapin::Result<Option<Co
         let asked = Instant::now();
         let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
         let counts = Counts { ready: queue.message_count(), consumers: queue.consumer_count() };
-        if counts != Counts::default() || asked.elapsed() < SLOW {
+        let took = asked.elapsed();
+        if counts != Counts::default() || took < SLOW || took < round_trip(channel).await? + SLOW {
             return Ok(Some(counts));
         }
     }
     Ok(None)
+}
+
+/// How long a question takes that the broker answers without asking any queue.
+async fn round_trip(channel: &Channel) -> lapin::Result<Duration> {
+    let asked = Instant::now();
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    Ok(asked.elapsed())
 }

@@ -13,8 +13,9 @@ use serde::Deserialize;
 
 use crate::{Store, StoreError, failure::describe_bson};
 
-/// First wait after a sweep; doubled by every further one until the order owes something new.
-const POSTPONE_MIN_MS: Millis = 60_000;
+/// First wait after a sweep, doubled by every further one until the order owes something new: shorter than it takes people to
+/// miss an event whose sweep was in vain, and longer than a sweep under load.
+const POSTPONE_MIN_MS: Millis = 30_000;
 /// Longest wait after a sweep.
 const POSTPONE_MAX_MS: Millis = 24 * 3_600_000;
 
@@ -71,7 +72,7 @@ impl Store {
         self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await
     }
 
-    /// Puts an order aside that was swept: a minute after the first sweep, twice as long after each further one, at most
+    /// Puts an order aside that was swept: 30 s after the first sweep, twice as long after each further one, at most
     /// a day. Leaves it alone if it was written since. Starts anew when the order moves on or a publish is newly owed. Until it is called, the order is found again.
     ///
     /// # Errors

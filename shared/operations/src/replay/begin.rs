@@ -92,8 +92,7 @@ impl Replaying {
                     return Ok(found);
                 }
             },
-            // Published or not, the order shows what becomes of it.
-            Leased::By { .. } if item.state == ItemState::Begun => {}
+            Leased::By { .. } if is_seen_to(item) => {}
             Leased::By { holder, .. } => {
                 self.refuse(item, &format!("another operator has it in hand: {holder}")).await?;
             }
@@ -106,7 +105,7 @@ impl Replaying {
     /// What a newer build has kept with the dead letter must not be in the way of all others.
     async fn leave_unreadable(&self, item: &mut ReplayItem) -> Result<(), StoreError> {
         self.store.release_letter(&item.letter, &self.replay.id).await?;
-        if item.state == ItemState::Begun {
+        if is_seen_to(item) {
             return Ok(());
         }
         self.refuse(item, "this build cannot read the dead letter; replay it with the newest").await
@@ -233,6 +232,11 @@ fn now() -> Millis {
     Timestamp::now().as_millisecond()
 }
 
+/// Whether the order of what was begun shows what becomes of it, published or not. That of a cancel need not be there.
+fn is_seen_to(item: &ReplayItem) -> bool {
+    item.state == ItemState::Begun && !item.is_cancel
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +263,13 @@ mod tests {
 
     fn is_refused(step: &Step) -> bool {
         matches!(step, Step::Refuse(why) if why.contains("otherwise than planned"))
+    }
+
+    #[test]
+    fn a_cancel_that_somebody_else_has_in_hand_is_not_taken_for_published() {
+        let order = begun(&run(2));
+        let cancel = ReplayItem { is_cancel: true, ..order.clone() };
+        assert_eq!([order, cancel].map(|item| is_seen_to(&item)), [true, false]);
     }
 
     #[test]
