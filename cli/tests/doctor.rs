@@ -48,7 +48,9 @@ impl Report {
 
     fn ill_and_wanted<'a>(&'a self, expected: &[(&'a str, &'a str)]) -> [Vec<(&'a str, &'a str)>; 2] {
         let is_expected = |check: &str| expected.iter().any(|(name, _)| *name == check);
-        let here = ["members", "open files", "database resources"].into_iter().filter(|check| self.verdict(check) == "warning");
+        let here = ["members", "open files", "database resources"]
+            .into_iter()
+            .filter(|check| self.verdict(check) == "warning");
         let here = here.map(|check| (check, "warning"));
         let not_visible = NOT_VISIBLE.map(|check| (check, "unknown"));
         let besides = here.chain(not_visible).filter(|(check, _)| !is_expected(check));
