@@ -48,9 +48,10 @@ impl Report {
 
     fn ill_and_wanted<'a>(&'a self, expected: &[(&'a str, &'a str)]) -> [Vec<(&'a str, &'a str)>; 2] {
         let is_expected = |check: &str| expected.iter().any(|(name, _)| *name == check);
+        let is_disk = |check: &str| check != "database resources" || self.text(check, "fix").contains("disk");
         let here = ["members", "open files", "database resources"]
             .into_iter()
-            .filter(|check| self.verdict(check) == "warning");
+            .filter(|check| self.verdict(check) == "warning" && is_disk(check));
         let here = here.map(|check| (check, "warning"));
         let not_visible = NOT_VISIBLE.map(|check| (check, "unknown"));
         let besides = here.chain(not_visible).filter(|(check, _)| !is_expected(check));
