@@ -19,7 +19,7 @@ if grep -n 'debug-assertions' Cargo.toml; then
 fi
 
 say "lints"
-cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --workspace --all-targets --features orderfleet-tests/containers --locked -- -D warnings
 
 say "documentation"
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
@@ -31,10 +31,10 @@ if ! cargo deny --version >/dev/null 2>&1; then
   exit 0
 fi
 say "dependencies: bans, licences, sources"
-cargo deny --locked check bans licenses sources
+cargo deny --locked --all-features check bans licenses sources
 say "dependencies: advisories"
 if database=$(cargo deny --locked fetch db 2>&1); then
-  cargo deny --locked check advisories
+  cargo deny --locked --all-features check advisories
 else
   say "dependencies: advisories were SKIPPED, their database cannot be reached: $(tail -n 1 <<<"$database")"
 fi

@@ -8,20 +8,17 @@
 #   ORDERFLEET_RABBITMQ_IMAGE    the image's name; default below
 #   DEBIAN_MIRROR                where Debian 13 comes from; default is the mirror this machine's apt uses for Debian
 set -euo pipefail
+. "$(dirname "$0")/debian.sh"
 
 image=${ORDERFLEET_RABBITMQ_IMAGE:-orderfleet/rabbitmq:4.0-trixie}
-base=orderfleet/debian:trixie
 label=orderfleet.rabbitmq-4
 server=/usr/lib/rabbitmq/bin/rabbitmq-server
 ctl=/usr/lib/rabbitmq/bin/rabbitmqctl
 no_docker=3
 start_seconds_max=90
-root=(); [ "$(id -u)" = 0 ] || root=(sudo)
 
 say() { printf 'rabbitmq-4: %s\n' "$*" >&2; }
 fail() { printf 'rabbitmq-4: %s\n' "$@" >&2; exit 1; }
-has() { command -v "$1" >/dev/null 2>&1; }
-
 require_docker() {
   local missing=
   has docker || missing="docker is not installed (Debian's package is docker.io)"
@@ -30,38 +27,6 @@ require_docker() {
   say "skipped: $missing"
   say "without it nothing runs on RabbitMQ 4.0; everything still runs on the distribution's RabbitMQ"
   exit $no_docker
-}
-
-mirror() {
-  local of_apt=
-  [ -n "${DEBIAN_MIRROR:-}" ] || of_apt=$(apt-get indextargets --format '$(REPO_URI)' \
-    'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1) || true
-  echo "${DEBIAN_MIRROR:-${of_apt:-http://deb.debian.org/debian}}"
-}
-
-build_base() {
-  docker image inspect $base >/dev/null 2>&1 && return
-  has debootstrap || fail "debootstrap is missing; as root, run: apt-get install debootstrap"
-  work=$(mktemp -d)
-  trap '"${root[@]}" rm -rf --one-file-system "$work"' EXIT
-  say "fetching Debian 13 from $(mirror) (a minute or two)"
-  "${root[@]}" debootstrap --force-check-gpg --variant=minbase trixie "$work/root" "$(mirror)" >"$work/log" 2>&1 ||
-    { tail -n 15 "$work/log" >&2; fail "debootstrap failed"; }
-  "${root[@]}" tar --directory "$work/root" --create --one-file-system . | docker import - $base >/dev/null
-}
-
-# A package that starts its service when installed would do so in the image: Debian's policy-rc.d (101 = not now).
-build_image() {
-  docker image inspect "$image" >/dev/null 2>&1 && return
-  build_base
-  say "installing RabbitMQ into $image (a minute or two)"
-  docker build --quiet --network host --build-arg http_proxy --build-arg https_proxy --tag "$image" - >/dev/null <<DOCKERFILE
-FROM $base
-RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d \
- && apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends rabbitmq-server \
- && rm -rf /var/lib/apt/lists/*
-DOCKERFILE
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -114,8 +79,8 @@ stop() {
 }
 
 case ${1:-} in
-  image) require_docker; build_image; echo "export ORDERFLEET_RABBITMQ_IMAGE=$image" ;;
-  start) require_docker; build_image; start ;;
+  image) require_docker; rabbitmq_image "$image" trixie; echo "export ORDERFLEET_RABBITMQ_IMAGE=$image" ;;
+  start) require_docker; rabbitmq_image "$image" trixie; start ;;
   stop) require_docker; stop ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

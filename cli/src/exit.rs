@@ -25,6 +25,8 @@ pub(crate) const BUDGET_SPENT: u8 = 7;
 pub(crate) const PLAN_CHANGED: u8 = 8;
 /// The time that was given is up, and what was waited for has not come.
 pub(crate) const TIMED_OUT: u8 = 9;
+/// What is there does not fit this build, or not its settings.
+pub(crate) const DOES_NOT_FIT: u8 = 10;
 /// Ctrl-C; the same command again continues.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -47,6 +49,7 @@ Exit codes:
     7  stopped by itself at a limit that was given
     8  what is there is not what was confirmed; nothing was done
     9  the time that was given is up, and what was waited for has not come
+   10  what is there does not fit this build, or not its settings
   130  interrupted; the same command again continues";
 
 const DATABASE_RIGHTS: &str = "see that user and password are right, and let that user do it: docs/OPERATIONS.md says which \

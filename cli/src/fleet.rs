@@ -1,6 +1,9 @@
 //! The fleet that an operator's command is about: the settings that its services use, and connections of our own.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use orderfleet_domain::saga::{Policy, StepSettings};
@@ -29,7 +32,7 @@ const BROKER_RIGHTS: &str = "see that user, password and virtual host are right,
 pub(crate) struct FleetArgs {
     /// Settings file (TOML) of the fleet's services
     #[arg(long, value_name = "FILE", env = "ORDERFLEET_CONFIG", hide_env_values = true)]
-    config: Option<std::path::PathBuf>,
+    config: Option<PathBuf>,
     /// Sets one setting, for example `--set database.name=shop`; repeatable, wins over file and environment
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -49,6 +52,17 @@ pub(crate) struct Fleet {
 }
 
 impl FleetArgs {
+    /// Those that name this settings file.
+    pub(crate) fn of(config: PathBuf) -> Self {
+        Self { config: Some(config), set: Vec::new() }
+    }
+
+    /// Where the fleet lives that runs on this machine, if the settings are those of one: the folder of the settings file.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let config = self.config.as_deref().unwrap_or(Path::new(SETTINGS_FILE));
+        config.parent().unwrap_or(Path::new(".")).to_owned()
+    }
+
     /// Reads the settings: the named file, else that of `orderfleet up`, else the defaults; environment and flags win over
     /// each.
     ///
@@ -64,7 +78,7 @@ impl FleetArgs {
     /// As [`FleetArgs::resolve`].
     pub(crate) fn resolve_at(self, left_behind: &Path) -> anyhow::Result<Fleet> {
         let config = self.config.or_else(|| left_behind.exists().then(|| left_behind.to_owned()));
-        settings::load(&settings::Options { config, set: self.set, print_config: false }, SECTIONS)
+        settings::load(&settings::Options { config, set: self.set, ..settings::Options::default() }, SECTIONS)
     }
 }
 

@@ -3,9 +3,10 @@
 mod drain;
 mod pause;
 mod pauses;
-mod progress;
+pub(crate) mod progress;
 mod resume;
 mod scale;
+mod signal;
 mod status;
 mod view;
 
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   orderfleet fleet status
   orderfleet fleet status --once --output json | jq '.queues[] | select(.ready > 0)'
+  orderfleet fleet signal
   orderfleet fleet pause downstream:accounting --for 30m --reason 'the bank is away'
   orderfleet fleet pauses
   orderfleet fleet resume downstream:accounting --reason 'the bank is back'
@@ -51,6 +53,7 @@ enum Command {
     Pause(pause::Args),
     Resume(resume::Args),
     Pauses(pauses::Args),
+    Signal(signal::Args),
     Scale(scale::Args),
     Drain(drain::Args),
 }
@@ -65,13 +68,14 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
         Command::Pause(args) => pause::run(args, output).await,
         Command::Resume(args) => resume::run(args, output).await,
         Command::Pauses(args) => pauses::run(args, output).await,
+        Command::Signal(args) => signal::run(args, output).await,
         Command::Scale(args) => scale::run(args, output).await,
         Command::Drain(args) => drain::run(args, output).await,
     }
 }
 
 /// A place to look at the fleet from.
-fn watch(fleet: &Fleet) -> anyhow::Result<Watch> {
+pub(crate) fn watch(fleet: &Fleet) -> anyhow::Result<Watch> {
     let (topology, policy) = (fleet.topology()?, fleet.policy()?);
     Ok(Watch::new(fleet.broker.clone(), fleet.database.clone(), topology, policy, APP_NAME))
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod client;
+mod compat;
 mod craft;
 mod dlq;
 mod doctor;
@@ -16,8 +17,11 @@ mod load;
 mod log;
 mod orders;
 mod output;
+mod probe;
+mod shard;
 mod topology;
 mod up;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -46,7 +50,10 @@ enum Command {
     Fleet(fleet_command::Args),
     Downstream(downstream::Args),
     Topology(topology::Args),
+    Shard(shard::Args),
+    Compat(compat::Args),
     Doctor(doctor::Args),
+    Probe(probe::Args),
     Completions(craft::Completions),
     Man(craft::Man),
     ExitCodes(craft::ExitCodes),
@@ -67,7 +74,10 @@ async fn main() -> ExitCode {
         Command::Fleet(args) => fleet_command::run(args, output).await,
         Command::Downstream(args) => downstream::run(args, output).await,
         Command::Topology(args) => topology::run(args, output).await,
+        Command::Shard(args) => shard::run(args, output).await,
+        Command::Compat(args) => compat::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
+        Command::Probe(args) => probe::run(args).await,
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::ExitCodes(_) => craft::ExitCodes::run(),

@@ -3,18 +3,20 @@
 
 mod scene;
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use orderfleet_domain::saga::Lane;
 use orderfleet_messaging::{
-    Consumer, Control, Delivery, Destination, Headers, Observer, Outgoing, Subscription,
+    Consumer, Control, Delivery, Destination, Headers, Observer, Outgoing, Publisher, Subscription,
 };
 use orderfleet_operations::log::{LogEntry, LogRange, OperatorLog};
 use orderfleet_storage::{CircuitState, QueueLoad, Store, WorkerStatus};
 use scene::{Scene, stderr, stdout};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +44,11 @@ async fn logged(store: &Store) -> Vec<LogEntry> {
 fn worker(instance: &str, in_hand: u64) -> WorkerStatus {
     let load =
         QueueLoad { queue: "retry".into(), in_hand, handled: 9, per_second: 4.5, taken_age_ms: Some(1_500) };
-    let circuit = |step: &str, state: &str| CircuitState { step: step.into(), state: state.into() };
+    let circuit = |step: &str, state: &str| CircuitState {
+        step: step.into(),
+        state: state.into(),
+        ..CircuitState::default()
+    };
     WorkerStatus {
         instance: instance.into(),
         host: "host".into(),
@@ -61,6 +67,16 @@ fn worker(instance: &str, in_hand: u64) -> WorkerStatus {
 fn queue<'a>(status: &'a Value, name: &str) -> &'a Value {
     let queues = status["queues"].as_array().unwrap();
     queues.iter().find(|queue| queue["queue"] == name).unwrap_or_else(|| panic!("no {name}: {status:#}"))
+}
+
+/// A message in a queue of fresh orders and in that of retries. Of an empty queue that nobody consumes, although a worker says that it
+/// does, nothing is known.
+async fn publish_one_each(publisher: &Publisher) {
+    for lane in [Lane::New(0), Lane::Retry] {
+        let destination = Destination::Lane(lane);
+        let outgoing = Outgoing { destination, headers: Headers::new("place"), body: "x".into() };
+        publisher.publish(&outgoing).await.unwrap();
+    }
 }
 
 /// Repeats a look until it has found something: a busy queue does not tell at once what it holds.
@@ -83,13 +99,11 @@ async fn a_status_shows_queues_workers_downstreams_database_and_dead_letters_onc
     for instance in ["a", "b"] {
         store.beat(&worker(instance, 2)).await.unwrap();
     }
-    let lane = Destination::Lane(orderfleet_domain::saga::Lane::New(0));
-    let outgoing = Outgoing { destination: lane, headers: Headers::new("place"), body: "x".into() };
-    publisher.publish(&outgoing).await.unwrap();
+    publish_one_each(&publisher).await;
 
     let (status, code) = eventually(async || {
         let seen = json(&scene, "status").await;
-        (queue(&seen.0, "new.0")["ready"] == 1).then_some(seen)
+        ["new.0", "retry"].iter().all(|name| queue(&seen.0, name)["ready"] == 1).then_some(seen)
     })
     .await;
     assert_eq!(code, 0, "{status:#}");
@@ -141,6 +155,111 @@ async fn what_cannot_be_seen_is_said_to_be_unknown_and_never_shown_as_none() {
     assert!(text.contains("workers: unknown") && text.contains("does not answer"), "{text}");
     let retry = text.lines().find(|line| line.starts_with("retry")).unwrap();
     assert!(!retry.contains('0') && retry.contains("unknown"), "{text}");
+}
+
+#[tokio::test]
+async fn the_signal_counts_what_is_to_be_done_and_is_served_to_whatever_scales() {
+    let scene = Scene::new().await;
+    let (publisher, store) = (scene.declare().await, scene.prepare().await);
+    publish_one_each(&publisher).await;
+    let (signal, code) = eventually(async || {
+        store.beat(&worker("a", 2)).await.unwrap();
+        let seen = json(&scene, "signal --workers 0..8").await;
+        (seen.0["parts"]["ready"] == 2).then_some(seen)
+    })
+    .await;
+    assert_eq!((code, &signal["valid"], &signal["workers_live"]), (0, &json!(true), &json!(1)), "{signal:#}");
+    let parts = ["in_flight", "to_park", "due", "owed"].map(|part| signal["parts"][part].as_u64());
+    assert_eq!(
+        (parts, &signal["workers_wanted"]),
+        ([Some(2), Some(0), Some(0), Some(0)], &json!(1)),
+        "{signal:#}"
+    );
+
+    let served = Served::start(&scene).await;
+    let (status, told) = served.get("/signal").await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((status, &told["workers_wanted"]), (200, &json!(1)), "{told:#}");
+    assert_eq!(served.get("/readyz").await.0, 200);
+    // Orders and dead letters are counted beside the looks.
+    let metrics = eventually(async || {
+        store.beat(&worker("a", 2)).await.unwrap();
+        let (_, metrics) = served.get("/metrics").await;
+        let is_all = ["orderfleet_dead_letters_open{", r#"queue="retry",state="in_flight"} 2"#];
+        is_all.iter().all(|part| metrics.contains(part)).then_some(metrics)
+    })
+    .await;
+    for line in [
+        r#"orderfleet_queue_messages{queue="new.0",state="ready"} 1"#,
+        r#"orderfleet_queue_messages{queue="retry",state="in_flight"} 2"#,
+        r#"orderfleet_signal_known{part="in_flight"} 1"#,
+        r#"orderfleet_signal_known{part="orders_held"} 1"#,
+        r#"orderfleet_dead_letters_open{queue="poison"} 0"#,
+        "orderfleet_orders_under_way 0",
+        "orderfleet_workers_wanted 1",
+    ] {
+        assert!(metrics.lines().any(|told| told == line), "{line} is not in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_that_is_unknown_is_no_zero() {
+    let nowhere = "127.0.0.1:1";
+    let scene = Scene::at(
+        &format!("amqp://guest:s3cret@{nowhere}/%2f"),
+        &format!("mongodb://{nowhere}/?replicaSet=rs0"),
+    )
+    .await;
+    let (signal, code) = json(&scene, "signal").await;
+    assert_eq!(
+        (code, &signal["valid"], &signal["parts"]["ready"]),
+        (6, &json!(false), &Value::Null),
+        "{signal:#}"
+    );
+    assert!(
+        signal["unknown"].as_array().unwrap().len() == 5 && !signal.to_string().contains("s3cret"),
+        "{signal:#}"
+    );
+    let served = Served::start(&scene).await;
+    let (status, told) = served.get("/signal").await;
+    assert!(status == 503 && told.contains(r#""valid":false"#), "{status}: {told}");
+    assert_eq!((served.get("/healthz").await.0, served.get("/readyz").await.0), (200, 503));
+    let (status, metrics) = served.get("/metrics").await;
+    assert!(status == 200 && metrics.contains(r#"orderfleet_signal_known{part="ready"} 0"#), "{metrics}");
+    let told: Vec<_> = metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    assert!(
+        told.len() == 9 && told.iter().all(|line| line.starts_with("orderfleet_signal_known")),
+        "{metrics}"
+    );
+}
+
+/// `fleet signal --listen`, after its first look.
+struct Served {
+    url: String,
+    _process: tokio::process::Child,
+}
+
+impl Served {
+    async fn start(scene: &Scene) -> Self {
+        let mut command = scene.command("fleet signal --workers 0..8 --listen 127.0.0.1:0");
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let line = timeout(Duration::from_secs(60), lines.next_line()).await.unwrap().unwrap().unwrap();
+        let url = line.split(' ').find(|word| word.starts_with("http://")).unwrap();
+        let served = Self { url: url.replace("/signal,", ""), _process: process };
+        let seen = async || {
+            let (_, told) = served.get("/signal").await;
+            told.contains("workers_wanted").then_some(())
+        };
+        eventually(seen).await;
+        served
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+        let answer = http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
 }
 
 #[tokio::test]
@@ -211,7 +330,7 @@ impl Observer for Deaf {
 async fn a_pause_warns_of_a_consumer_that_says_nothing_of_itself() {
     let scene = Scene::new().await;
     let (_publisher, _store) = (scene.declare().await, scene.prepare().await);
-    let lane = orderfleet_domain::saga::Lane::Retry;
+    let lane = Lane::Retry;
     let (permits, control) = (Arc::new(Semaphore::new(1)), Control::default());
     let consumer = Consumer {
         settings: scene.broker.clone(),
@@ -249,7 +368,7 @@ async fn nothing_is_scaled_where_no_fleet_runs() {
 async fn a_drain_that_does_not_come_to_an_end_says_what_is_left_and_leaves_fresh_orders_paused() {
     let scene = Scene::new().await;
     let (publisher, _store) = (scene.declare().await, scene.prepare().await);
-    let lane = Destination::Lane(orderfleet_domain::saga::Lane::Retry);
+    let lane = Destination::Lane(Lane::Retry);
     let outgoing = Outgoing { destination: lane, headers: Headers::new("place"), body: "x".into() };
     publisher.publish(&outgoing).await.unwrap();
     let (left, code) = json(&scene, "drain --timeout 1s --for 10m --reason update").await;

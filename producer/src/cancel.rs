@@ -9,12 +9,13 @@ use axum::{
 use jiff::Timestamp;
 use orderfleet_domain::{Command, CommandKind, OrderId, saga::Lane};
 use orderfleet_messaging::{Destination, Headers, Outgoing};
-use orderfleet_runtime::{auth::authenticate, keys::Caller, problem::Problem};
+use orderfleet_runtime::{auth::authenticate, keys::Caller, problem::Problem, trace};
 use serde::Serialize;
+use tracing::Span;
 
 use crate::{
     body, confirm,
-    ingest::{Ingest, Links, Parts, accepted, traceparent},
+    ingest::{Ingest, Links, Parts, accepted},
 };
 
 /// The body of a 202.
@@ -30,17 +31,7 @@ pub(crate) async fn post_cancel(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    match request_cancel(ingest.parts(), path, request).await {
-        Ok(response) => {
-            metrics::counter!("orderfleet_cancels_accepted_total").increment(1);
-            response
-        }
-        Err(problem) => {
-            let kind = problem.kind().to_owned();
-            metrics::counter!("orderfleet_cancels_refused_total", "problem" => kind).increment(1);
-            problem.into_response()
-        }
-    }
+    request_cancel(ingest.parts(), path, request).await.unwrap_or_else(Problem::into_response)
 }
 
 async fn request_cancel(
@@ -48,12 +39,14 @@ async fn request_cancel(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = authenticate(&parts.keys, request.headers())?;
+    let keys = parts.keys.current();
+    let caller = authenticate(&keys, request.headers())?;
     let order_id = own_order(caller, path)?;
+    Span::current().record("order.id", order_id.as_str());
     let (head, body) = request.into_parts();
     // Nothing is expected in it; it is read so that the answer reaches whoever sends one.
     body::read(&head.headers, body, parts.body_bytes_max).await?;
-    let outgoing = message(caller, &order_id, traceparent(&head.headers));
+    let outgoing = message(caller, &order_id, trace::well_formed(&head.headers));
     confirm::publish(&parts.publisher, &outgoing, "repeat the request").await?;
     let order_url = parts.order_url(&order_id);
     Ok(accepted(&order_url, &Requested { order_id: &order_id, links: Links { order: &order_url } }))

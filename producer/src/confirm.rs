@@ -26,7 +26,6 @@ pub(crate) async fn publish(publisher: &Publisher, outgoing: &Outgoing, repeat: 
     let result = crash::around("producer.publish", publisher.publish(outgoing)).await;
     metrics::histogram!("orderfleet_confirm_seconds").record(started.elapsed());
     result.map_err(|error| {
-        metrics::counter!("orderfleet_publish_failed_total", "kind" => kind(&error)).increment(1);
         tracing::warn!(%error, "a message was not confirmed");
         let surely_not_queued = matches!(error, PublishError::NotSent(_) | PublishError::Returned { .. });
         let state = if surely_not_queued { "nothing was queued" } else { "it may still be executed" };
@@ -36,13 +35,4 @@ pub(crate) async fn publish(publisher: &Publisher, outgoing: &Outgoing, repeat: 
                 .retry_after(RETRY_AFTER_S);
         Failure { surely_not_queued, problem }
     })
-}
-
-fn kind(error: &PublishError) -> &'static str {
-    match error {
-        PublishError::NotSent(_) => "not_sent",
-        PublishError::Returned { .. } => "returned",
-        PublishError::Nacked => "nacked",
-        PublishError::Unknown(_) => "unknown",
-    }
 }

@@ -15,15 +15,19 @@ use orderfleet_messaging::{Destination, Headers, Outgoing, Publisher};
 use orderfleet_runtime::{
     auth::authenticate,
     crash,
-    keys::{Caller, Keys},
+    keys::{Caller, KeyRing},
     problem::Problem,
+    trace,
 };
 use quick_cache::sync::Cache;
 use serde::Serialize;
+use tracing::Span;
 
 use crate::{ProducerSettings, acceptance::AcceptanceLog, body, cancel::post_cancel, confirm, parse::parse};
 
-const TRACEPARENT_CHARS: usize = 55;
+/// Where orders are posted, and where they are cancelled.
+pub(crate) const ORDERS: &str = "/v1/orders";
+pub(crate) const CANCEL: &str = "/v1/orders/{id}/cancel";
 
 /// The endpoints and what they need.
 #[derive(Debug, Clone)]
@@ -31,7 +35,7 @@ pub(crate) struct Ingest(Arc<Parts>);
 
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<KeyRing>,
     pub(crate) publisher: Publisher,
     acceptance: AcceptanceLog,
     order_url: String,
@@ -58,7 +62,7 @@ pub(crate) struct Links<'a> {
 
 impl Ingest {
     pub(crate) fn new(
-        keys: Keys,
+        keys: Arc<KeyRing>,
         publisher: Publisher,
         acceptance: AcceptanceLog,
         settings: &ProducerSettings,
@@ -83,8 +87,8 @@ impl Ingest {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This is for POST")
         };
         Router::new()
-            .route("/v1/orders", post(post_order).fallback(wrong_method))
-            .route("/v1/orders/{id}/cancel", post(post_cancel).fallback(wrong_method))
+            .route(ORDERS, post(post_order).fallback(wrong_method))
+            .route(CANCEL, post(post_cancel).fallback(wrong_method))
             .fallback(not_found)
             .with_state(self)
     }
@@ -97,29 +101,21 @@ impl Parts {
 }
 
 async fn post_order(State(ingest): State<Ingest>, request: Request) -> Response {
-    match accept(&ingest.0, request).await {
-        Ok(response) => {
-            metrics::counter!("orderfleet_orders_accepted_total").increment(1);
-            response
-        }
-        Err(problem) => {
-            let kind = problem.kind().to_owned();
-            metrics::counter!("orderfleet_orders_refused_total", "problem" => kind).increment(1);
-            problem.into_response()
-        }
-    }
+    accept(&ingest.0, request).await.unwrap_or_else(Problem::into_response)
 }
 
 async fn accept(parts: &Parts, request: Request) -> Result<Response, Problem> {
     // Nothing of a body is read for somebody who may not post one.
-    let caller = authenticate(&parts.keys, request.headers())?;
+    let keys = parts.keys.current();
+    let caller = authenticate(&keys, request.headers())?;
     require_json(request.headers())?;
     let key = idempotency_key(request.headers())?;
-    let traceparent = traceparent(request.headers()).map(str::to_owned);
+    let traceparent = trace::well_formed(request.headers()).map(str::to_owned);
     let (head, body) = request.into_parts();
     let order = parse(&body::read(&head.headers, body, parts.body_bytes_max).await?)?;
 
     let order_id = OrderId::derive(&caller.region, &caller.account, &key);
+    Span::current().record("order.id", order_id.as_str());
     let fingerprint = Fingerprint::of(&order);
     let first_seen = remember(parts, &order_id, &fingerprint)?;
     let accepted_at = Timestamp::now();
@@ -212,14 +208,6 @@ fn message(
     }
 }
 
-/// The caller's trace context, if it has the shape W3C gives it.
-pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    let well_formed =
-        value.len() == TRACEPARENT_CHARS && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    well_formed.then_some(value)
-}
-
 /// A 202 that says where to look next.
 pub(crate) fn accepted(order_url: &str, body: &impl Serialize) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
@@ -228,19 +216,4 @@ pub(crate) fn accepted(order_url: &str, body: &impl Serialize) -> Response {
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_well_formed_trace_context_is_handed_on() {
-        let mut headers = HeaderMap::new();
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        headers.insert("traceparent", HeaderValue::from_static(good));
-        assert_eq!(traceparent(&headers), Some(good));
-        headers.insert("traceparent", HeaderValue::from_static("00-junk"));
-        assert_eq!(traceparent(&headers), None);
-    }
 }

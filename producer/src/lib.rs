@@ -5,19 +5,21 @@ mod body;
 mod cancel;
 mod confirm;
 mod ingest;
+mod meters;
 mod parse;
 mod settings;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusHandle;
+use axum::middleware::from_fn;
 use orderfleet_domain::saga::Policy;
 use orderfleet_messaging::{Publisher, Topology};
 use orderfleet_runtime::{
     admin::{self, Health},
     http::{self, Limits},
-    keys::Keys,
+    keys::KeyRing,
+    telemetry::Telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,21 +38,22 @@ const CHECK_STALLS_AFTER: Duration = Duration::from_secs(60);
 /// declared one. A broker that is down is waited for.
 pub async fn run(
     settings: Settings,
-    metrics: PrometheusHandle,
+    telemetry: Telemetry,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let Settings { broker, producer, steps, .. } = settings;
     producer.check(&broker)?;
     let policy = Policy::new(steps, 0)?;
-    let keys = Keys::load(&producer.keys_file)?;
+    let keys = KeyRing::load(&producer.keys_file)?;
     let acceptance = AcceptanceLog::open(&producer.acceptance_log)
         .await
         .with_context(|| format!("setting producer.acceptance_log = {}", producer.acceptance_log))?;
     let health = Health::new(&["broker"]);
+    meters::begin();
     let admin_listener = http::bind("producer.admin_listen", producer.admin_listen).await?;
     let admin_listen = admin_listener.local_addr()?;
     // Served until the very end, so that a draining producer can still be looked at.
-    tokio::spawn(http::serve(admin_listener, admin::routes(&health, metrics), CancellationToken::new()));
+    tokio::spawn(http::serve(admin_listener, admin::routes(&health, telemetry), CancellationToken::new()));
 
     let topology =
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
@@ -63,13 +66,15 @@ pub async fn run(
     let listener = http::bind("producer.listen", producer.listen).await?;
     tokio::spawn(watch_broker(publisher.clone(), Arc::clone(&health), shutdown.clone()));
 
-    tracing::info!(listen = %listener.local_addr()?, %admin_listen, keys = keys.len(), "producer is up");
+    tracing::info!(listen = %listener.local_addr()?, %admin_listen, keys = keys.current().len(), "producer is up");
     let limits = Limits {
         concurrency_max: producer.concurrency_max,
         request_timeout: Duration::from_millis(producer.request_timeout_ms),
     };
+    tokio::spawn(Arc::clone(&keys).keep_fresh());
     let ingest = Ingest::new(keys, publisher, acceptance, &producer);
-    let router = http::limited(ingest.routes(), limits).merge(admin::public_health_routes(&health));
+    let counted = http::limited(ingest.routes(), limits).layer(from_fn(meters::count));
+    let router = counted.merge(admin::public_health_routes(&health));
     http::serve(listener, router, shutdown).await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use orderfleet_producer::{Settings, run};
-use orderfleet_runtime::{crash, settings, signals, telemetry};
+use orderfleet_runtime::{crash, probe, settings, signals, telemetry};
 
 /// Thin HTTP ingest: takes orders, publishes them to RabbitMQ, answers 202 once the broker has confirmed
 #[derive(Debug, Parser)]
@@ -25,7 +25,13 @@ async fn main() -> anyhow::Result<()> {
     if options.settings.print_config {
         return settings::print(&settings);
     }
-    let metrics = telemetry::init(&settings.telemetry)?;
+    if let Some(what) = options.settings.probe {
+        return probe::ask(settings.producer.admin_listen, what.path()).await;
+    }
+    let telemetry = telemetry::init(&settings.telemetry, "orderfleet-producer")?;
     let shutdown = signals::shutdown().context("cannot listen for signals")?;
-    run(settings, metrics, shutdown).await
+    let traces = telemetry.traces.clone();
+    let ended = run(settings, telemetry, shutdown).await;
+    traces.flush().await;
+    ended
 }

@@ -39,7 +39,7 @@ pub struct ProducerSettings {
     pub listen: SocketAddr,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub admin_listen: SocketAddr,
-    /// The API key file (`orderfleet keys new`).
+    /// The API key file (`orderfleet keys new`). A change is taken over within a second or two.
     pub keys_file: PathBuf,
     /// File that gets one JSON line per 202, or `-` for standard output.
     pub acceptance_log: String,

@@ -10,8 +10,9 @@ use axum::{
     routing::get,
 };
 use orderfleet_domain::OrderId;
-use orderfleet_runtime::{auth::authenticate, keys::Keys, problem::Problem};
+use orderfleet_runtime::{auth::authenticate, keys::KeyRing, problem::Problem};
 use orderfleet_storage::{OrderView, ParkedOrder, Store, StoreError};
+use tracing::Span;
 
 use crate::answer::{Answer, ParkedAnswer};
 
@@ -23,12 +24,12 @@ pub(crate) struct Api(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    keys: Keys,
+    keys: Arc<KeyRing>,
     store: Arc<OnceLock<Store>>,
 }
 
 impl Api {
-    pub(crate) fn new(keys: Keys, store: Arc<OnceLock<Store>>) -> Self {
+    pub(crate) fn new(keys: Arc<KeyRing>, store: Arc<OnceLock<Store>>) -> Self {
         Self(Arc::new(Parts { keys, store }))
     }
 
@@ -48,10 +49,7 @@ async fn get_order(
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let found = find(&api.0, path, &headers).await;
-    let answer = found.as_ref().map_or_else(|problem| problem.kind().to_owned(), |_| "found".to_owned());
-    metrics::counter!("orderfleet_order_reads_total", "answer" => answer).increment(1);
-    let mut response = match found {
+    let mut response = match find(&api.0, path, &headers).await {
         Ok((_, Found::Stored(view))) => Json(Answer::from(&*view)).into_response(),
         Ok((order_id, Found::Parked(parked))) => Json(ParkedAnswer::new(&order_id, &parked)).into_response(),
         Err(problem) => return problem.into_response(),
@@ -71,12 +69,14 @@ async fn find(
     path: Result<Path<String>, PathRejection>,
     headers: &HeaderMap,
 ) -> Result<(OrderId, Found), Problem> {
-    let caller = authenticate(&parts.keys, headers)?;
+    let keys = parts.keys.current();
+    let caller = authenticate(&keys, headers)?;
     let Path(text) = path.map_err(|_| not_found())?;
     let order_id: OrderId = text.parse().map_err(|_| not_found())?;
     if !order_id.may_belong_to(&caller.region, &caller.account) {
         return Err(not_found());
     }
+    Span::current().record("order.id", order_id.as_str());
     let store = parts.store.get().ok_or_else(unavailable)?;
     let lookup = async {
         Ok(match store.find_for_account(&order_id, &caller.account).await? {

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use orderfleet_query::{Settings, run};
-use orderfleet_runtime::{settings, signals, telemetry};
+use orderfleet_runtime::{probe, settings, signals, telemetry};
 
 /// Read side: answers where an order stands, to the account it belongs to
 #[derive(Debug, Parser)]
@@ -24,7 +24,13 @@ async fn main() -> anyhow::Result<()> {
     if arguments.settings.print_config {
         return settings::print(&settings);
     }
-    let metrics = telemetry::init(&settings.telemetry)?;
+    if let Some(what) = arguments.settings.probe {
+        return probe::ask(settings.query.admin_listen, what.path()).await;
+    }
+    let telemetry = telemetry::init(&settings.telemetry, "orderfleet-query")?;
     let shutdown = signals::shutdown().context("cannot listen for signals")?;
-    run(settings, metrics, shutdown).await
+    let traces = telemetry.traces.clone();
+    let ended = run(settings, telemetry, shutdown).await;
+    traces.flush().await;
+    ended
 }

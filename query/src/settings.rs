@@ -31,7 +31,7 @@ pub struct QuerySettings {
     pub listen: SocketAddr,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub admin_listen: SocketAddr,
-    /// The API key file (`orderfleet keys new`).
+    /// The API key file (`orderfleet keys new`). A change is taken over within a second or two.
     pub keys_file: PathBuf,
     /// Requests worked on at once; more are answered 503 at once.
     pub concurrency_max: usize,

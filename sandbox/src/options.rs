@@ -73,6 +73,10 @@ pub struct Options {
     /// Decides which calls a share picks; the same seed picks the same ones.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
+
+    /// Asks the sandbox that runs at --listen whether it is alive; exits 0 if so, else 1.
+    #[arg(long)]
+    pub probe: bool,
 }
 
 impl Options {
@@ -85,6 +89,7 @@ impl Options {
             fault: Vec::new(),
             faults: None,
             seed: 0,
+            probe: false,
         }
     }
 

@@ -505,7 +505,7 @@ async fn a_fleet_on_one_machine_is_scaled_out_and_in_and_the_command_waits_until
     for wanted in [3_usize, 1, 0, 2] {
         let number = wanted.to_string();
         let (code, workers) = up.cli(&["fleet", "scale", &number, "--reason", "a test"]).await;
-        let so = json!({ "wanted": wanted, "ready": wanted, "starting": 0, "stopping": 0 });
+        let so = json!({ "wanted": wanted, "ready": wanted, "starting": 0, "stopping": 0, "given_up": 0 });
         assert_eq!((code, &workers), (Some(0), &so));
         until_equal("workers heard of", wanted, async || up.heard_of().await).await;
     }
@@ -538,7 +538,7 @@ async fn a_worker_that_was_killed_counts_as_ready_only_when_it_is_so_again() {
     .await;
     signal("-CONT", lock.trim()).await;
     let (code, workers) = up.cli(&["fleet", "scale", "1", "--reason", "a test"]).await;
-    let so = json!({ "wanted": 1, "ready": 1, "starting": 0, "stopping": 0 });
+    let so = json!({ "wanted": 1, "ready": 1, "starting": 0, "stopping": 0, "given_up": 0 });
     assert_eq!((code, &workers), (Some(0), &so));
     up.stop().await;
 }

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod stage;
 mod supervised;
+mod waste;
 mod witness;
 
 pub use checker::{Class, Counts, Verdict, Violation, judge};
@@ -24,13 +25,14 @@ pub use evidence::{
     Attempt, Calls, Clients, Evidence, Holdings, Identity, Instance, Ledgers, Parked, Published, Requests,
     Stored,
 };
-pub use fault::{Fault, Harm, Hop, Misbehaviour, Part, Planned, plan};
+pub use fault::{Build, Fault, Harm, Hop, Misbehaviour, Part, Planned, plan, rolling, upgrade};
 pub use links::{Hits, Links};
 pub use load::{Load, Shop};
 pub use nemesis::{Injected, Nemesis};
 pub use operator::Operator;
 pub use report::{Outcome, Report};
 pub use run::{Options, run};
-pub use stage::{Parts, Stage};
+pub use stage::{OtherPrograms, PRODUCERS, Parts, Stage, WORKERS};
 pub use supervised::Supervised;
+pub use waste::Waste;
 pub use witness::Witness;

@@ -2,6 +2,7 @@
 
 mod crashing;
 mod harming;
+mod spreading;
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,8 @@ pub struct Fleet {
     /// Everything else.
     pub others: Vec<Member>,
     worker_admins: Vec<String>,
+    /// Of the producers and the query service, by what they are.
+    other_admins: Vec<(&'static str, String)>,
     amqp_url: String,
     mongodb_uri: String,
     prefix: String,
@@ -70,10 +73,8 @@ impl Fleet {
     pub async fn start_as(plan: Plan) -> Self {
         static FLEETS: AtomicU32 = AtomicU32::new(0);
         let number = FLEETS.fetch_add(1, Ordering::Relaxed);
-        let services = Services::from_env_or_start().await.unwrap();
         let folder = TempFolder::new().unwrap();
-        let amqp_url = plan.amqp_url.clone().unwrap_or_else(|| services.amqp_url().to_owned());
-        let mongodb_uri = plan.mongodb_uri.clone().unwrap_or_else(|| services.mongodb_uri().to_owned());
+        let (amqp_url, mongodb_uri) = addresses(&plan).await;
         let prefix = format!("it-{}-{number}.", process::id());
         let database = format!("it_{}_{number}", process::id());
         let keys_file = folder.path().join("keys.toml");
@@ -114,6 +115,7 @@ impl Fleet {
             workers: Vec::new(),
             others: vec![sandbox_member],
             worker_admins: Vec::new(),
+            other_admins: Vec::new(),
             amqp_url,
             mongodb_uri,
             prefix,
@@ -121,6 +123,9 @@ impl Fleet {
             leftovers,
             folder,
         };
+        if plan.mongodb_uri.is_none() {
+            spreading::over_shards(&fleet.mongodb_uri, &fleet.database).await;
+        }
         fleet.start_services(&plan).await;
         fleet
     }
@@ -133,6 +138,7 @@ impl Fleet {
         let addresses = query.addresses().await;
         let query_url = format!("http://{}", addresses.listen.unwrap());
         let mut admins = vec![addresses.admin];
+        self.other_admins.push(("query", addresses.admin.to_string()));
         self.others.push(query);
 
         let mut producer_urls = Vec::new();
@@ -143,6 +149,7 @@ impl Fleet {
             let addresses = producer.addresses().await;
             producer_urls.push(format!("http://{}", addresses.listen.unwrap()));
             admins.push(addresses.admin);
+            self.other_admins.push(("producer", addresses.admin.to_string()));
             self.others.push(producer);
         }
         for worker in &mut self.workers {
@@ -192,6 +199,18 @@ impl Fleet {
         self.workers.push(worker);
         self.until_ready(&format!("{admin}/readyz")).await;
         self.worker_admins.push(admin);
+    }
+
+    /// Where its processes serve `/metrics`, with what they are: `producer`, `query` or `worker`. Workers that have ended are
+    /// left out.
+    ///
+    /// # Panics
+    /// When the operating system cannot say whether a worker has ended.
+    pub fn metrics_addresses(&mut self) -> Vec<(&'static str, String)> {
+        let workers = self.workers.iter_mut().zip(&self.worker_admins);
+        let running = workers.filter_map(|(worker, admin)| worker.is_running().then_some(admin));
+        let running = running.map(|admin| ("worker", admin.trim_start_matches("http://").to_owned()));
+        self.other_admins.iter().cloned().chain(running).collect()
     }
 
     /// Starts one more sandbox, at an address of the test's choice.
@@ -341,6 +360,16 @@ impl Fleet {
         options.read_concern = Some(mongodb::options::ReadConcern::majority());
         mongodb::Client::with_options(options).unwrap().database(&self.database)
     }
+}
+
+/// Of broker and database: those of the plan, else those that all tests share.
+async fn addresses(plan: &Plan) -> (String, String) {
+    if let (Some(amqp_url), Some(mongodb_uri)) = (&plan.amqp_url, &plan.mongodb_uri) {
+        return (amqp_url.clone(), mongodb_uri.clone());
+    }
+    let services = Services::from_env_or_start().await.unwrap();
+    let given = |own: &Option<String>, shared: &str| own.as_deref().unwrap_or(shared).to_owned();
+    (given(&plan.amqp_url, services.amqp_url()), given(&plan.mongodb_uri, services.mongodb_uri()))
 }
 
 fn deliveries_in_flight(metrics: &str) -> u64 {

@@ -23,6 +23,8 @@ pub struct Plan {
     pub database: &'static str,
     /// What the services log besides warnings. They say at `info` where they listen.
     pub level: &'static str,
+    /// Where the services send their traces. By default nowhere.
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Default for Plan {
@@ -37,6 +39,7 @@ impl Default for Plan {
             mongodb_uri: None,
             database: "",
             level: "info",
+            otlp_endpoint: None,
         }
     }
 }
@@ -60,10 +63,11 @@ impl Plan {
         let Surroundings { amqp_url, mongodb_uri, prefix, database, .. } = around;
         let keys_file = around.keys_file.display();
         let (level, roles, database_lines) = (self.level, self.roles, self.database);
+        let otlp_endpoint = self.otlp_endpoint.as_deref().unwrap_or_default();
         let mut text = format!(
             "[broker]\nurl = '{amqp_url}'\nprefix = '{prefix}'\n\
              [database]\nuri = '{mongodb_uri}'\nname = '{database}'\n{database_lines}\n\
-             [telemetry]\nformat = 'json'\n\
+             [telemetry]\nformat = 'json'\notlp_endpoint = '{otlp_endpoint}'\n\
              log = 'warn,orderfleet_messaging=info,orderfleet_producer={level},orderfleet_worker={level},orderfleet_query={level}'\n\
              [producer]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n\
              [worker]\nadmin_listen = '127.0.0.1:0'\nlease_s = 5\nsweep_every_s = 1\nroles = {roles:?}\n\

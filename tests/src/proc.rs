@@ -36,7 +36,7 @@ pub(crate) fn pids(program: &Path, argument: &str) -> anyhow::Result<Vec<u32>> {
 /// Waits until the kernel names this state of a process: `T` for stopped.
 ///
 /// # Errors
-/// When it does not within two seconds.
+/// When it does not within two seconds, or has ended.
 pub(crate) async fn until_state(pid: u32, wanted: char) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
@@ -45,11 +45,16 @@ pub(crate) async fn until_state(pid: u32, wanted: char) -> anyhow::Result<()> {
             return Ok(());
         }
         anyhow::ensure!(
-            started.elapsed() < SHOWS_WITHIN,
+            !has_ended(pid) && started.elapsed() < SHOWS_WITHIN,
             "process {pid} is in state {state:?} instead of {wanted}"
         );
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether no such process is left, but for its exit code.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    stat(pid).is_none_or(|stat| stat.starts_with('Z'))
 }
 
 /// Processor time that a process has used; `None` once it has ended.

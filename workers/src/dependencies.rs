@@ -7,8 +7,9 @@ use std::{
 
 use orderfleet_messaging::{Observer, Publisher};
 use orderfleet_runtime::admin::Health;
-use orderfleet_storage::Store;
+use orderfleet_storage::{AddressInUse, Store};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A check may take its own timeouts; without one for so long the process is stuck.
@@ -19,12 +20,14 @@ const CONSUMER_STALLS_AFTER: Duration = Duration::from_secs(60);
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
 
 /// Checks database and broker for as long as the process lives, and pauses consuming while the database is away: messages
-/// that wait in their queues are charged no delivery for it, however long it takes.
+/// that wait in their queues are charged no delivery for it, however long it takes. Where the database is away and its address
+/// is another one by now, the process drains: whoever starts it again starts it with that.
 pub(crate) async fn watch(
-    store: Store,
+    (store, address): (Store, AddressInUse),
     publisher: Publisher,
     health: Arc<Health>,
     pause: watch::Sender<bool>,
+    shutdown: CancellationToken,
 ) {
     let mut every = tokio::time::interval(CHECK_EVERY);
     let mut outage = Outage::default();
@@ -35,7 +38,15 @@ pub(crate) async fn watch(
         pause.send_if_modified(|paused| std::mem::replace(paused, must_pause) != must_pause);
         match database {
             Ok(()) => health.ready("database"),
-            Err(error) => health.not_ready("database", error.to_string()),
+            Err(error) => {
+                health.not_ready("database", error.to_string());
+                if must_pause && !shutdown.is_cancelled() && address.is_outdated() {
+                    tracing::error!(
+                        "database.uri_file holds another address by now: ending, for a restart takes it over"
+                    );
+                    shutdown.cancel();
+                }
+            }
         }
         match broker {
             Ok(()) => health.ready("publisher"),
@@ -83,7 +94,8 @@ impl ConsumerHealth {
         self.consuming(0);
     }
 
-    fn consuming(&self, consuming: u8) {
+    /// Whether it takes what is new: 0 or 1.
+    pub(crate) fn consuming(&self, consuming: u8) {
         metrics::gauge!("orderfleet_consuming", "consumer" => self.part).set(consuming);
     }
 }

@@ -1,6 +1,9 @@
 //! Calls to the shop's services (docs/DOWNSTREAM.md), each kept from harming the others.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use orderfleet_domain::{
@@ -10,11 +13,14 @@ use orderfleet_domain::{
 use orderfleet_storage::CircuitState;
 use reqwest::{Client, redirect};
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use crate::{
     answer::classify,
     breaker::{Breaker, Sign},
     bulkhead::Bulkhead,
+    figures::{Figures, Told},
+    trace,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,6 +39,7 @@ struct Downstream {
     settings: StepSettings,
     bulkhead: Bulkhead,
     breaker: Breaker,
+    figures: Figures,
 }
 
 /// One call.
@@ -74,6 +81,7 @@ impl Downstreams {
         let downstream = |settings: &StepSettings| Downstream {
             bulkhead: Bulkhead::new(settings.concurrency.unwrap_or(most_of(worker_concurrency)).into()),
             breaker: Breaker::new(&settings.name, settings.breaker_failures),
+            figures: Figures::default(),
             settings: settings.clone(),
         };
         let steps = policy.steps().iter().map(|step| (step.name.clone(), downstream(step))).collect();
@@ -88,19 +96,23 @@ impl Downstreams {
             return not_sent(&format!("step {} is not in this worker's settings", call.step));
         };
         let Some(_place) = downstream.bulkhead.enter().await else {
+            downstream.figures.crowded_out();
             return not_sent("too many calls are in flight");
         };
         let Some(admitted) = downstream.breaker.admit() else { return not_sent("the circuit is open") };
+        let begun = Instant::now();
         let (outcome, sign) = self.send(&downstream.settings, call).await;
+        downstream.figures.ended(begun.elapsed());
         admitted.tell(sign);
         outcome
     }
 
-    /// The state of every circuit.
+    /// The state of every circuit, and what was heard from its service since this was asked before.
     pub(crate) fn circuits(&self) -> Vec<CircuitState> {
-        let circuit = |(step, downstream): (&StepName, &Downstream)| CircuitState {
-            step: step.to_string(),
-            state: downstream.breaker.state().to_owned(),
+        let circuit = |(step, downstream): (&StepName, &Downstream)| {
+            let Told { calls, latency_ms, crowded_out } = downstream.figures.tell();
+            let state = downstream.breaker.state().to_owned();
+            CircuitState { step: step.to_string(), state, calls, latency_ms, crowded_out }
         };
         self.steps.iter().map(circuit).collect()
     }
@@ -108,6 +120,7 @@ impl Downstreams {
     async fn send(&self, settings: &StepSettings, call: &Call<'_>) -> (CallOutcome, Sign) {
         let instance = step_instance(call.order_id, call.record.generation, call.step);
         let url = format!("{}/{instance}", settings.url.trim_end_matches('/'));
+        let span = trace::request(settings, call.verb, &url);
         let mut request = match call.verb {
             Verb::Do => self.client.put(url).json(&DoBody {
                 order_id: call.order_id,
@@ -118,20 +131,26 @@ impl Downstreams {
             }),
             Verb::Undo => self.client.delete(url),
         };
-        if let Some(traceparent) = call.traceparent {
+        let ours = orderfleet_runtime::trace::traceparent(&span);
+        if let Some(traceparent) = ours.as_deref().or(call.traceparent) {
             request = request.header("traceparent", traceparent);
         }
         let request = request
             .header("Idempotency-Key", step_key(call.order_id, call.record.generation, call.step, call.verb))
             .header("Orderfleet-Fence", call.record.epoch)
             .timeout(Duration::from_millis(settings.timeout_ms));
-        match request.send().await {
+        match request.send().instrument(span.clone()).await {
             Ok(response) => {
-                let outcome = classify(response).await;
+                trace::answered(&span, response.status());
+                let outcome = classify(response).instrument(span).await;
                 let sign = sign_of_answer(&outcome);
                 (outcome, sign)
             }
-            Err(error) => failed(&error),
+            Err(error) => {
+                let (outcome, sign) = failed(&error);
+                trace::unanswered(&span, &outcome);
+                (outcome, sign)
+            }
         }
     }
 }

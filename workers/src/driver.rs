@@ -1,5 +1,7 @@
 //! Performs the effects the saga core names for one delivery, one after the other, until the ack.
 
+mod telling;
+
 use std::{
     sync::{
         Arc,
@@ -10,30 +12,33 @@ use std::{
 
 use jiff::Timestamp;
 use orderfleet_domain::{
-    Command, CommandKind, DecodeError, Order, OrderId,
+    Command, CommandKind, DecodeError, OrderId,
     saga::{
         CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment,
-        Nonce, Phase, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
+        Nonce, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
 use orderfleet_runtime::crash;
-use orderfleet_storage::{Store, WorkedQueue};
+use orderfleet_storage::{AtHand, Store, WorkedQueue};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+pub(crate) use telling::outcome_label;
 
 use crate::{
     downstream::{Call, Downstreams},
-    load::{Load, accepted_at},
+    load::Load,
     messages::{message, of_dead_letter},
+    meters::{Meters, Written},
     panics::{self, answered, caught},
     pauses::{self, Pauses},
-    record_since,
+    trace,
 };
+use telling::{lane_label, waited};
 
 const FIRST_REPEAT: Duration = Duration::from_millis(50);
 const LONGEST_REPEAT: Duration = Duration::from_secs(2);
-/// Every so many uncharged waits in a row of an order are told: some ten minutes, as none is longer than 30 s.
-const WAITS_ALARM: u32 = 20;
 
 /// What all deliveries of a worker share.
 #[derive(Debug)]
@@ -46,6 +51,7 @@ pub(crate) struct Driver {
     pub(crate) draining: CancellationToken,
     pub(crate) pauses: Arc<Pauses>,
     pub(crate) load: Load,
+    pub(crate) meters: Meters,
     /// From 0.
     pub(crate) handled: AtomicU64,
 }
@@ -56,11 +62,15 @@ struct Way<'a> {
     delivery: &'a Delivery,
     handling: Handling,
     /// The stored order, known from the claim on; before that the message's own.
-    order: Option<Order>,
+    at_hand: Option<AtHand>,
     /// What was seen of the last call, if its outcome is unknown.
     seen: Option<String>,
     /// The last call was not sent because somebody has paused it.
     is_paused: bool,
+    /// The last deciding write, until it is known to be committed.
+    written: Option<Written>,
+    /// How the order has ended by this delivery.
+    ended: Option<&'static str>,
     repeats: Delays,
 }
 
@@ -69,8 +79,7 @@ impl Driver {
     /// in question is repeated, and the deliveries in hand are the brake on the queue.
     pub(crate) async fn handle(&self, delivery: Delivery) {
         let started = Instant::now();
-        let in_flight = metrics::gauge!("orderfleet_deliveries_in_flight");
-        in_flight.increment(1);
+        self.meters.in_flight.increment(1);
         let lane = lane_label(&delivery);
         let work = async { self.decode_and_work(&delivery).await.as_str() };
         let answer = async |place: String| {
@@ -92,15 +101,16 @@ impl Driver {
                 "given_back"
             }
         };
-        in_flight.decrement(1);
-        metrics::counter!("orderfleet_deliveries_total", "lane" => lane, "ending" => ending).increment(1);
-        record_since("orderfleet_handling_seconds", vec![metrics::Label::new("lane", lane)], started);
+        self.meters.in_flight.decrement(1);
+        trace::delivery_ended(ending);
+        self.meters.handled(lane, ending, started.elapsed());
     }
 
     async fn decode_and_work(&self, delivery: &Delivery) -> Ending {
         let decoded = Command::decode(&delivery.body);
-        let accepted_at = decoded.as_ref().ok().and_then(|command| accepted_at(&command.kind));
-        self.load.taken(&WorkedQueue::from(&delivery.lane), accepted_at.map(|at| now() - at));
+        let waited = waited(delivery, decoded.as_ref().ok().map(|command| &command.kind));
+        self.load.taken(&WorkedQueue::from(&delivery.lane), waited);
+        self.meters.taken(lane_label(delivery), waited);
         match decoded {
             Ok(command) => self.work(delivery, by_own_clocks(command, delivery.headers.seen_first())).await,
             Err(DecodeError::Newer(version)) => {
@@ -133,9 +143,19 @@ impl Driver {
         let handled = self.handled.fetch_add(1, Ordering::Relaxed);
         let handling = Handling::new(delivered, WorkerId(format!("{}-{handled}", self.worker.0)));
         let repeats = Delays::new(FIRST_REPEAT, LONGEST_REPEAT);
-        Way { driver: self, delivery, handling, order: None, seen: None, is_paused: false, repeats }
-            .walk()
-            .await
+        Way {
+            driver: self,
+            delivery,
+            handling,
+            at_hand: None,
+            seen: None,
+            is_paused: false,
+            written: None,
+            ended: None,
+            repeats,
+        }
+        .walk()
+        .await
     }
 
     async fn set_aside(&self, delivery: &Delivery) -> Ending {
@@ -256,8 +276,9 @@ impl Way<'_> {
         let mut input = Input::Delivered;
         loop {
             let effect = self.handling.on(&self.driver.policy, &self.driver.moment(), input);
+            self.measure_write();
             if let Effect::Ack(ending) = effect {
-                self.log(ending);
+                self.tell(ending);
                 return ending;
             }
             input = self.perform(effect).await;
@@ -279,7 +300,15 @@ impl Way<'_> {
                 let CommandKind::Place { order, accepted_at } = &command.kind else {
                     return Input::Store(StoreReply::Refused("only a posted order can be inserted".into()));
                 };
-                let insert = store.insert(&order_id, &command.account, order, *accepted_at, &record);
+                let traceparent = self.delivery.headers.get("traceparent");
+                let insert = store.insert_traced(
+                    &order_id,
+                    &command.account,
+                    order,
+                    *accepted_at,
+                    &record,
+                    traceparent,
+                );
                 Input::Store(crash::around("worker.insert", insert).await)
             }
             Effect::Claim(claim) => {
@@ -291,12 +320,13 @@ impl Way<'_> {
                         _ => store.claim(&order_id, &claim).await,
                     }
                 };
-                let (reply, order) = crash::around("worker.claim", claimed).await;
-                self.order = order.or(self.order.take());
+                let (reply, at_hand) = crash::around("worker.claim", claimed).await;
+                self.at_hand = at_hand.or(self.at_hand.take());
                 Input::Store(reply)
             }
             Effect::Read => Input::Store(read(store, &self.handling.delivered().command).await),
             Effect::Write(write) => {
+                self.written = self.handling.record().map(|before| Written::to(before, &write));
                 Input::Store(crash::around("worker.write", store.write(&order_id, &write)).await)
             }
             Effect::Note(note) => {
@@ -317,7 +347,8 @@ impl Way<'_> {
             CommandKind::Place { order, .. } => Some(&**order),
             _ => None,
         };
-        let (Some(record), Some(order)) = (self.handling.record(), self.order.as_ref().or(posted)) else {
+        let order = self.at_hand.as_ref().map(|at_hand| &at_hand.order).or(posted);
+        let (Some(record), Some(order)) = (self.handling.record(), order) else {
             return Input::Called(CallOutcome::NotSent { what: "the order is not at hand".into() });
         };
         if verb == Verb::Do && step == 1 && crash::is_poison(order.lines.iter().map(|line| line.sku.as_str()))
@@ -335,23 +366,25 @@ impl Way<'_> {
             traceparent: self.delivery.headers.get("traceparent"),
         };
         let started = Instant::now();
-        let pause = self.driver.pause_of(&call).await;
+        let span = trace::step(&call, quick_retry);
+        let pause = self.driver.pause_of(&call).instrument(span.clone()).await;
         let outcome = match &pause {
             Some(why) => CallOutcome::NotSent { what: why.clone() },
             None => {
-                let called = self.driver.downstreams.call(&call);
+                let called = self.driver.downstreams.call(&call).instrument(span.clone());
                 match verb {
                     Verb::Do => crash::around("worker.call_do", called).await,
                     Verb::Undo => crash::around("worker.call_undo", called).await,
                 }
             }
         };
-        let labels = vec![
-            metrics::Label::new("step", step.to_string()),
-            metrics::Label::new("verb", verb.as_str()),
-            metrics::Label::new("outcome", outcome_label(&outcome)),
-        ];
-        record_since("orderfleet_step_seconds", labels, started);
+        trace::step_ended(&span, &outcome);
+        drop(span);
+        let meters = &self.driver.meters;
+        meters.called(step, verb, outcome_label(&outcome), started.elapsed());
+        if quick_retry > 0 {
+            meters.repeated(step, verb);
+        }
         self.is_paused = pause.is_some();
         let before = self.seen.take();
         let outcome = if quick_retry > 0 { of_the_attempt(outcome, before) } else { outcome };
@@ -374,37 +407,6 @@ impl Way<'_> {
         }
         result
     }
-
-    fn log(&self, ending: Ending) {
-        let order_id = self.handling.order_id();
-        self.alarm(ending);
-        match ending {
-            Ending::Finished => tracing::debug!(order.id = %order_id, "finished"),
-            other => tracing::info!(order.id = %order_id, ending = other.as_str(), "delivery handled"),
-        }
-    }
-}
-
-impl Way<'_> {
-    /// An undo is tried without end, and so is a step that cannot even be sent, but not in silence.
-    fn alarm(&self, ending: Ending) {
-        let Some(record) = self.handling.record().filter(|record| !record.phase.is_terminal()) else {
-            return;
-        };
-        let step = record.step(record.cur);
-        let is_stuck = ending == Ending::Deferred && !self.is_paused;
-        if is_stuck && record.waits > 0 && record.waits.is_multiple_of(WAITS_ALARM) {
-            metrics::counter!("orderfleet_wait_alarms_total", "step" => step.to_string()).increment(1);
-            tracing::warn!(order.id = %self.handling.order_id(), saga.step = %step, waits = record.waits, "a step cannot be sent and waits on");
-        }
-        let keeps_failing = record.phase == Phase::Comp;
-        if keeps_failing
-            && self.driver.policy.step(step).is_some_and(|settings| record.att >= settings.attempts_max)
-        {
-            metrics::counter!("orderfleet_undo_alarms_total", "step" => step.to_string()).increment(1);
-            tracing::error!(order.id = %self.handling.order_id(), saga.step = %step, attempts = record.att, "an undo keeps failing");
-        }
-    }
 }
 
 /// A repeat at once that is not sent leaves the attempt at what the call before it was: unknown, as seen then. Otherwise an
@@ -417,26 +419,5 @@ fn of_the_attempt(outcome: CallOutcome, before: Option<String>) -> CallOutcome {
             retry_after: Some(0),
         },
         outcome => outcome,
-    }
-}
-
-fn lane_label(delivery: &Delivery) -> &'static str {
-    use orderfleet_domain::saga::Lane;
-    match delivery.lane {
-        Lane::New(_) => "new",
-        Lane::Retry => "retry",
-        Lane::Replay => "replay",
-        Lane::Compensate(_) => "compensate",
-        Lane::Quarantine => "quarantine",
-    }
-}
-
-fn outcome_label(outcome: &CallOutcome) -> &'static str {
-    match outcome {
-        CallOutcome::Success { .. } => "success",
-        CallOutcome::Refused { .. } => "refused",
-        CallOutcome::Cancelled => "cancelled",
-        CallOutcome::Unknown { .. } => "unknown",
-        CallOutcome::NotSent { .. } => "not_sent",
     }
 }

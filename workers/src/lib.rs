@@ -8,15 +8,18 @@ mod bulkhead;
 mod dependencies;
 mod downstream;
 mod driver;
+mod figures;
 mod heartbeat;
 mod hold;
 mod load;
 mod messages;
+mod meters;
 mod panics;
 mod park;
 mod pauses;
 mod settings;
 mod sweep;
+mod trace;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -24,7 +27,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 use orderfleet_domain::{
     StepName,
     saga::{Lane, Policy, WorkerId},
@@ -33,16 +35,18 @@ use orderfleet_messaging::{Consumer, Control, Delays, Delivery, Publisher, Sourc
 use orderfleet_runtime::{
     admin::{self, Health},
     http,
+    telemetry::Telemetry,
 };
-use orderfleet_storage::{DatabaseSettings, Store, WorkedQueue};
+use orderfleet_storage::{AddressInUse, DatabaseSettings, Store, WorkedQueue};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use settings::{Role, Settings, WorkerSettings};
 
 use crate::{
     dependencies::ConsumerHealth, downstream::Downstreams, driver::Driver, heartbeat::Heart, load::Load,
-    park::Parker, pauses::Pauses, sweep::Sweeper,
+    meters::Meters, park::Parker, pauses::Pauses, sweep::Sweeper,
 };
 
 /// A start that takes longer says what it waits for.
@@ -60,13 +64,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(18);
 /// cannot be used. A broker or database that is down is waited for.
 pub async fn run(
     settings: Settings,
-    metrics: PrometheusHandle,
+    telemetry: Telemetry,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let Settings { broker, database, worker, steps, .. } = settings;
     worker.check()?;
     panics::tell_by_place();
     let policy = Policy::new(steps, i64::from(worker.lease_s) * 1_000)?;
+    let meters = Meters::new(&policy.step_names());
     let downstreams = Arc::new(Downstreams::new(&policy, worker.concurrency)?);
     let health = Health::new(&["consumer", "database", "parking", "publisher"]);
     let listener = http::bind("worker.admin_listen", worker.admin_listen).await?;
@@ -74,7 +79,7 @@ pub async fn run(
     tracing::info!(worker.id = id.0, admin_listen = %listener.local_addr()?, "worker is starting");
     // Served until the very end, so that a draining worker can still be looked at.
     let admin =
-        tokio::spawn(http::serve(listener, admin::routes(&health, metrics), CancellationToken::new()));
+        tokio::spawn(http::serve(listener, admin::routes(&health, telemetry), CancellationToken::new()));
 
     let last_step = policy.last_step().clone();
     let topology =
@@ -82,19 +87,21 @@ pub async fn run(
     let (waits_for, waiting_for) = watch::channel(Some("MongoDB"));
     let telling = tokio::spawn(tell_of_waiting(waiting_for, Arc::clone(&health), shutdown.clone()));
     let connecting = async {
-        let store = connect_store(&database).await?;
+        let watched = connect_store(&database).await?;
         waits_for.send_replace(Some("RabbitMQ"));
         let publisher =
             Publisher::connect(&broker, topology.clone(), "orderfleet-worker").await.context("RabbitMQ")?;
-        anyhow::Ok((store, publisher))
+        anyhow::Ok((watched, publisher))
     };
-    let (store, publisher) = tokio::select! {
+    let (watched, publisher) = tokio::select! {
         connected = connecting => connected?,
         () = shutdown.cancelled() => return Ok(()),
     };
     waits_for.send_replace(None);
+    let store = watched.0.clone();
     let (pause, paused) = watch::channel(false);
-    tokio::spawn(dependencies::watch(store.clone(), publisher.clone(), Arc::clone(&health), pause));
+    let ending = shutdown.clone();
+    tokio::spawn(dependencies::watch(watched, publisher.clone(), Arc::clone(&health), pause, ending));
 
     let orders = Consumer {
         settings: broker.clone(),
@@ -142,6 +149,7 @@ pub async fn run(
         draining: shutdown.clone(),
         pauses,
         load: load.clone(),
+        meters,
         handled: AtomicU64::new(0),
     });
     // A connection for each, so that trouble with one is none of the other's.
@@ -191,6 +199,7 @@ where
         shutdown.cancelled().await;
         return Ok(());
     }
+    observer.consuming(0);
     let deadline = async {
         shutdown.cancelled().await;
         observer.draining();
@@ -199,7 +208,8 @@ where
     let load = load.clone();
     let handle = move |delivery: Delivery<S>| {
         let (queue, load) = (WorkedQueue::from(&delivery.lane), load.clone());
-        let handled = handle(delivery);
+        let span = delivery.span();
+        let handled = handle(delivery).instrument(span);
         async move {
             handled.await;
             load.handled(&queue);
@@ -264,16 +274,17 @@ async fn tell_of_waiting(
     }
 }
 
-async fn connect_store(settings: &DatabaseSettings) -> anyhow::Result<Store> {
+async fn connect_store(settings: &DatabaseSettings) -> anyhow::Result<(Store, AddressInUse)> {
     let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let connected = async {
+            let address = AddressInUse::now(settings);
             let store = Store::connect(settings, "orderfleet-worker").await?;
             store.prepare().await?;
-            Ok(store)
+            Ok((store, address))
         };
         match connected.await {
-            Ok(store) => return Ok(store),
+            Ok(connected) => return Ok(connected),
             Err(error @ orderfleet_storage::StoreError::Uri(_)) => return Err(error).context("MongoDB"),
             Err(error) if error.is_lasting() => return Err(error).context("MongoDB"),
             Err(error) => {
@@ -282,9 +293,4 @@ async fn connect_store(settings: &DatabaseSettings) -> anyhow::Result<Store> {
             }
         }
     }
-}
-
-/// Seconds since an instant, into a histogram.
-fn record_since(name: &'static str, labels: Vec<metrics::Label>, started: Instant) {
-    metrics::histogram!(name, labels).record(started.elapsed());
 }

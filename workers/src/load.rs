@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
-use orderfleet_domain::{CommandKind, saga::Millis};
+use orderfleet_domain::saga::Millis;
 use orderfleet_messaging::{Control, Subscription};
 use orderfleet_storage::WorkedQueue;
 
@@ -50,10 +50,10 @@ impl Load {
         &self.0
     }
 
-    /// A delivery was taken from a queue whose message was accepted so long ago, where it tells.
-    pub(crate) fn taken(&self, queue: &WorkedQueue, age: Option<Millis>) {
+    /// A delivery was taken from a queue, in which it had waited for so long, where it tells.
+    pub(crate) fn taken(&self, queue: &WorkedQueue, waited: Option<Millis>) {
         if let Some(taken) = self.of(queue) {
-            taken.age_ms.store(age.map_or(UNKNOWN, |age| age.max(0)), Ordering::Relaxed);
+            taken.age_ms.store(waited.map_or(UNKNOWN, |waited| waited.max(0)), Ordering::Relaxed);
         }
     }
 
@@ -82,19 +82,9 @@ impl Taken {
         self.handled.load(Ordering::Relaxed)
     }
 
-    /// How old the last message was when it was taken, where it tells; told once, as it says nothing about later.
+    /// How long the last message had waited when it was taken, where it tells; told once, as it says nothing about later.
     pub(crate) fn age_ms(&self) -> Option<u64> {
         u64::try_from(self.age_ms.swap(UNKNOWN, Ordering::Relaxed)).ok()
-    }
-}
-
-/// When what a message asks for was accepted, where it tells.
-pub(crate) fn accepted_at(kind: &CommandKind) -> Option<Millis> {
-    match kind {
-        CommandKind::Place { accepted_at: at, .. } | CommandKind::Cancel { requested_at: at } => {
-            Some(at.as_millisecond())
-        }
-        _ => None,
     }
 }
 

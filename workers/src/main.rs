@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use orderfleet_runtime::{crash, settings, signals, telemetry};
+use orderfleet_runtime::{crash, probe, settings, signals, telemetry};
 use orderfleet_worker::{Settings, run};
 
 /// Stateless saga worker: takes orders from RabbitMQ through inventory, fulfilment and accounting
@@ -26,7 +26,13 @@ async fn main() -> anyhow::Result<()> {
     if options.settings.print_config {
         return settings::print(&settings);
     }
-    let metrics = telemetry::init(&settings.telemetry)?;
+    if let Some(what) = options.settings.probe {
+        return probe::ask(settings.worker.admin_listen, what.path()).await;
+    }
+    let telemetry = telemetry::init(&settings.telemetry, "orderfleet-worker")?;
     let shutdown = signals::shutdown().context("cannot listen for signals")?;
-    run(settings, metrics, shutdown).await
+    let traces = telemetry.traces.clone();
+    let ended = run(settings, telemetry, shutdown).await;
+    traces.flush().await;
+    ended
 }

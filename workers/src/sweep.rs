@@ -133,7 +133,9 @@ fn resume(overdue: &Overdue) -> Outgoing {
         destination: Destination::Lane(Lane::Retry),
         headers: Headers::new(command.kind.as_str())
             .message_id(overdue.order_id.as_str())
-            .order(&overdue.order_id, &overdue.account),
+            .order(&overdue.order_id, &overdue.account)
+            .traceparent(overdue.traceparent.as_deref())
+            .new_trace(),
         body: command.encode().into(),
     }
 }

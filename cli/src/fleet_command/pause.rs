@@ -84,7 +84,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 async fn warn_of_silence(fleet: &Fleet) -> anyhow::Result<()> {
     let mut watch = watch(fleet)?;
     // Without the broker there is nothing to see, and the pause is made.
-    let Ok(status) = timeout(LOOK_WITHIN, watch.look()).await else { return Ok(()) };
+    let Ok(status) = timeout(LOOK_WITHIN, watch.look_at_work()).await else { return Ok(()) };
     let silent = status.consumed_in_silence();
     if !silent.is_empty() {
         eprintln!(

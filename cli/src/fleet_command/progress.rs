@@ -7,14 +7,14 @@ use indicatif::ProgressBar;
 
 const TICK: Duration = Duration::from_millis(100);
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// None where stderr is no terminal.
     bar: Option<ProgressBar>,
     told: String,
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
         if let Some(bar) = &bar {
             bar.enable_steady_tick(TICK);
@@ -22,7 +22,7 @@ impl Progress {
         Self { bar, told: String::new() }
     }
 
-    pub(super) fn tell(&mut self, text: &str) {
+    pub(crate) fn tell(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None if self.told != text => eprintln!("{text}"),

@@ -14,7 +14,7 @@ use crate::exit::{INTERRUPTED, TIMED_OUT};
 use crate::fleet::FleetArgs;
 use crate::orders::time::duration;
 use crate::output::Output;
-use crate::up::scaling::{self, WORKERS_MAX, Workers};
+use crate::up::scaling::{self, Asked, Workers};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Written by `orderfleet up` in the folder it runs in.
@@ -24,14 +24,16 @@ const EXAMPLES: &str = "\
 Examples:
   orderfleet fleet scale 4 --reason 'sale begins'
   orderfleet fleet scale 0 --reason 'idle'             # orders wait in their queues
+  orderfleet fleet scale auto --reason 'sale is over'  # back to what the fleet was started with
   orderfleet fleet scale 4 --dir /srv/fleet --timeout 2m --reason 'sale begins'
 
 A worker that is stopped takes nothing new and finishes the calls in hand, within 20 seconds; what it
-could not finish goes to others. Workers elsewhere, such as in containers, are scaled by what runs
-them.
+could not finish goes to others. A number holds, whatever the backlog, until another one or `auto`:
+back to the number or the range that `orderfleet up --workers` was given. Workers elsewhere, such as
+in containers, are scaled by what runs them.
 
 Exit codes:
-    0  so many workers are ready, and no others run
+    0  so many workers are ready, and no others run; with auto: the backlog decides again
     1  no fleet runs in the folder
     6  the database does not answer: the change could not be recorded, and nothing was done
     9  after --timeout it is not so yet; the fleet goes on with it
@@ -41,9 +43,9 @@ Exit codes:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How many workers
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(WORKERS_MAX)))]
-    workers: u16,
+    /// How many workers, or `auto`
+    #[arg(value_name = "N|auto")]
+    workers: Asked,
     /// Why; recorded in the operator log
     #[arg(long, value_name = "TEXT", value_parser = crate::fleet::reason)]
     reason: String,
@@ -65,7 +67,8 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
     let Args { workers: wanted, reason, dir, timeout, fleet } = args;
     let asked = asked(reason)?;
     scaling::require_fleet(&dir)?;
-    let before = scaling::workers(&dir).map_or_else(|_| "?".to_owned(), |before| before.wanted.to_string());
+    let before =
+        scaling::told(&dir).map_or_else(|_| "?".to_owned(), |before| before.workers.wanted.to_string());
     let log = OperatorLog::new(fleet.resolve_at(&dir.join(SETTINGS))?.store().await?);
     let target = format!("workers of the fleet in {}: {before} to {wanted}", dir.display());
     let act = Act { who: asked.who, what: "fleet.scale".into(), why: asked.why, target };
@@ -73,7 +76,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 
     let scaled = scale(&dir, wanted, Instant::now() + timeout).await;
     let (result, code) = match &scaled {
-        Ok(Some(workers)) if workers.are(wanted) => (shown(workers), ExitCode::SUCCESS),
+        Ok(Some(workers)) if is_so(workers, wanted) => (shown(workers), ExitCode::SUCCESS),
         Ok(Some(workers)) => (format!("not yet: {}", shown(workers)), TIMED_OUT.into()),
         Ok(None) => ("asked for, and not waited for".to_owned(), INTERRUPTED.into()),
         Err(error) => (format!("broke off: {error}"), crate::exit::FAILED.into()),
@@ -87,7 +90,7 @@ pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> 
 }
 
 /// Asks, and waits until it is so or the time is up; `None` after Ctrl-C.
-async fn scale(dir: &Path, wanted: u16, deadline: Instant) -> anyhow::Result<Option<Workers>> {
+async fn scale(dir: &Path, wanted: Asked, deadline: Instant) -> anyhow::Result<Option<Workers>> {
     scaling::ask(dir, wanted)?;
     tokio::select! {
         workers = until_so(dir, wanted, deadline) => workers.map(Some),
@@ -95,13 +98,17 @@ async fn scale(dir: &Path, wanted: u16, deadline: Instant) -> anyhow::Result<Opt
     }
 }
 
-async fn until_so(dir: &Path, wanted: u16, deadline: Instant) -> anyhow::Result<Workers> {
+async fn until_so(dir: &Path, wanted: Asked, deadline: Instant) -> anyhow::Result<Workers> {
     let mut progress = Progress::new();
     loop {
         // A fleet that has just become ready has not said anything yet.
-        let workers = scaling::workers(dir);
+        let told = scaling::told(dir);
+        let is_auto = told.as_ref().is_ok_and(|told| !told.fixed_by_operator);
+        let workers = told.map(|told| told.workers);
         match workers {
-            Ok(workers) if workers.are(wanted) => return Ok(workers),
+            Ok(workers) if is_so(&workers, wanted) && is_auto == (wanted == Asked::Auto) => {
+                return Ok(workers);
+            }
             _ if Instant::now() >= deadline => return workers,
             Ok(workers) => progress.tell(&shown(&workers)),
             Err(_) => {}
@@ -111,11 +118,19 @@ async fn until_so(dir: &Path, wanted: u16, deadline: Instant) -> anyhow::Result<
     }
 }
 
+/// Whether there are as many as was asked for. How many the signal asks for may change at any time.
+fn is_so(workers: &Workers, asked: Asked) -> bool {
+    match asked {
+        Asked::Fixed(wanted) => workers.are(wanted),
+        Asked::Auto => true,
+    }
+}
+
 fn shown(workers: &Workers) -> String {
-    let Workers { ready, starting, stopping, .. } = workers;
+    let Workers { ready, starting, stopping, given_up, .. } = workers;
     let mut text =
         if *ready == 1 { "1 worker is ready".to_owned() } else { format!("{ready} workers are ready") };
-    for (count, what) in [(starting, "starting"), (stopping, "stopping")] {
+    for (count, what) in [(starting, "starting"), (stopping, "stopping"), (given_up, "given up")] {
         if *count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }

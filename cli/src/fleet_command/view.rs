@@ -10,6 +10,7 @@ use super::left_of;
 use super::pauses::PauseRow;
 use crate::orders::time::{age, length};
 use crate::output::{Row as _, table, visible};
+use crate::up::scaling::Scaling;
 
 const UNKNOWN: &str = "unknown";
 /// There is no such figure.
@@ -19,7 +20,7 @@ const WORKERS: &[&str] = &["WORKER", "BUILD", "HOST", "IN-HAND", "PER-S", "STATE
 const DOWNSTREAMS: &[&str] = &["DOWNSTREAM", "CLOSED", "HALF-OPEN", "OPEN", "PAUSED-BY", "LEFT"];
 
 /// Everything of a look.
-pub(super) fn text(status: &FleetStatus) -> String {
+pub(super) fn text(status: &FleetStatus, scaling: Option<&Scaling>) -> String {
     let mut parts = vec![
         of_queues(status),
         match &status.workers {
@@ -29,6 +30,7 @@ pub(super) fn text(status: &FleetStatus) -> String {
             Some(workers) => table(WORKERS, workers.iter().map(of_worker)),
             None => format!("workers: {UNKNOWN}"),
         },
+        scaling.map(of_scaling).unwrap_or_default(),
         table(DOWNSTREAMS, status.downstreams.iter().map(|step| of_step(step, status.pauses.is_some()))),
         of_database(status),
     ];
@@ -37,6 +39,7 @@ pub(super) fn text(status: &FleetStatus) -> String {
         Some(pauses) => parts.push(of_pauses(pauses)),
         None => parts.push(format!("pauses: {UNKNOWN}")),
     }
+    parts.retain(|part| !part.is_empty());
     let unseen = status.unseen.iter();
     let unseen: Vec<_> =
         unseen.map(|it| format!("{} cannot be seen: {}", it.what, visible(&it.why))).collect();
@@ -91,6 +94,16 @@ fn of_queue(status: &QueueStatus, pauses_seen: bool) -> Vec<String> {
         left,
         of_work(taken),
     ]
+}
+
+fn of_scaling(scaling: &Scaling) -> String {
+    let Scaling { workers, reason, range, fixed_by_operator, .. } = scaling;
+    let range = if *fixed_by_operator { "by an operator".to_owned() } else { format!("of {range}") };
+    let given_up = match workers.given_up {
+        0 => String::new(),
+        count => format!("; {count} given up, see the log of `orderfleet up`"),
+    };
+    format!("wanted        {} {range}: {}{given_up}", workers.wanted, visible(reason))
 }
 
 fn of_worker(worker: &Worker) -> Vec<String> {

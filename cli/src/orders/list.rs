@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use orderfleet_domain::saga::CauseClass;
-use orderfleet_domain::{AccountId, StepName};
+use orderfleet_domain::{AccountId, Region, StepName};
 use orderfleet_operations::orders::{self, Listing, OrderFilter, OrderStatus, Span};
 
 use super::rows::{Narrow, Wide};
@@ -20,6 +20,7 @@ Examples:
   orderfleet orders list
   orderfleet orders list --status held --account shop-1 --step accounting --older-than 1h
   orderfleet orders list --status undone --cause attempts_exhausted --younger-than 24h --wide
+  orderfleet orders list --account shop-1 --region eu1
   orderfleet orders list --conflict --output jsonl | jq -r .order_id
 
 Exit codes:
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Whose they are
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<AccountId>,
+    /// The home region of their accounts; on a sharded cluster only its shards are asked, with --account only the account's
+    #[arg(long, value_name = "REGION")]
+    region: Option<Region>,
     /// The step in hand; of orders that have ended, the one that failed
     #[arg(long, value_name = "STEP")]
     step: Option<StepName>,
@@ -129,6 +133,7 @@ impl Args {
         OrderFilter {
             status: self.status,
             account: self.account.clone(),
+            region: self.region.clone(),
             step: self.step.clone(),
             cause: self.cause,
             created,

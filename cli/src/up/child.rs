@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use orderfleet_native::{Error, Launch, Mongo, Process, RabbitMq};
+use orderfleet_native::{Error, Launch, Mongo, Process, RabbitMq, STDERR};
 
 use super::folder::Folder;
 
@@ -22,7 +22,8 @@ pub(super) enum Child {
 pub(super) struct Own {
     name: String,
     command: Command,
-    log: PathBuf,
+    /// `None`: its output goes where ours goes.
+    log: Option<PathBuf>,
     /// Shared with each process that is started from here; see [`Folder`].
     lock: std::fs::File,
     process: Process,
@@ -30,18 +31,33 @@ pub(super) struct Own {
 
 impl Own {
     pub(super) fn start(name: &str, command: Command, folder: &Folder) -> anyhow::Result<Self> {
-        let (log, lock) = (folder.log(name), folder.share_lock()?);
-        let process = launch(name, &command, &log, &lock)?;
+        Self::start_with(name, command, folder, Some(folder.log(name)))
+    }
+
+    /// With its output where ours goes: whoever keeps ours rotates it and tells which process it is from.
+    pub(super) fn start_loud(name: &str, command: Command, folder: &Folder) -> anyhow::Result<Self> {
+        Self::start_with(name, command, folder, None)
+    }
+
+    fn start_with(
+        name: &str,
+        command: Command,
+        folder: &Folder,
+        log: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        let lock = folder.share_lock()?;
+        let process = launch(name, &command, log.as_deref(), &lock)?;
         Ok(Self { name: name.to_owned(), command, log, lock, process })
     }
 }
 
 impl Child {
-    pub(super) fn log(&self) -> &Path {
+    /// Where its last lines are, unless they are among ours.
+    pub(super) fn log(&self) -> Option<&Path> {
         match self {
-            Self::Broker(broker) => broker.log(),
-            Self::Database(database) => database.log(),
-            Self::Own(own) => &own.log,
+            Self::Broker(broker) => Some(broker.log()),
+            Self::Database(database) => Some(database.log()),
+            Self::Own(own) => own.log.as_deref(),
         }
     }
 
@@ -60,7 +76,7 @@ impl Child {
             Self::Broker(broker) => Ok(broker.restart().await?),
             Self::Database(database) => Ok(database.restart().await?),
             Self::Own(own) => {
-                own.process = launch(&own.name, &own.command, &own.log, &own.lock)?;
+                own.process = launch(&own.name, &own.command, own.log.as_deref(), &own.lock)?;
                 Ok(())
             }
         }
@@ -76,7 +92,13 @@ impl Child {
     }
 }
 
-fn launch(name: &str, command: &Command, log: &Path, lock: &std::fs::File) -> anyhow::Result<Process> {
+fn launch(
+    name: &str,
+    command: &Command,
+    log: Option<&Path>,
+    lock: &std::fs::File,
+) -> anyhow::Result<Process> {
+    let log = log.unwrap_or(Path::new(STDERR));
     let lock = lock.try_clone().context("cannot share the folder's lock")?;
     let launch = Launch { name, command, log, lock: Some(lock), orphan_grace: DRAIN_GRACE };
     Ok(Process::start(launch)?)

@@ -40,7 +40,8 @@ enum State {
     /// For the first time, or again.
     Starting,
     Ready,
-    GivenUp,
+    /// Since then.
+    GivenUp(Instant),
 }
 
 impl Member {
@@ -104,7 +105,15 @@ impl Member {
 
     /// Whether it has ended too often, without ever having been ready.
     pub(super) fn is_given_up(&self) -> bool {
-        *self.state.borrow() == State::GivenUp
+        self.given_up_for().is_some()
+    }
+
+    /// How long ago it was given up.
+    pub(super) fn given_up_for(&self) -> Option<Duration> {
+        match *self.state.borrow() {
+            State::GivenUp(at) => Some(at.elapsed()),
+            State::Starting | State::Ready => None,
+        }
     }
 
     /// Stops it in order, by force after its grace.
@@ -150,7 +159,7 @@ impl Supervisor {
                     "{} is given up: it ended {ENDS_AT_START_MAX} times within a minute and was never ready",
                     self.name
                 ));
-                self.state.send_replace(State::GivenUp);
+                self.state.send_replace(State::GivenUp(Instant::now()));
                 return;
             }
         }
@@ -168,13 +177,12 @@ impl Supervisor {
 
     fn report(&self, ended: &Result<ExitStatus, Error>) {
         let how = ended.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-        let log = self.child.log();
+        let name = &self.name;
+        let Some(log) = self.child.log() else {
+            return say(&format!("{name} ended unexpectedly ({how}); its last lines are above"));
+        };
         let tail = last_lines(log, LOG_LINES_SHOWN);
-        say(&format!(
-            "{} ended unexpectedly ({how}); the last lines of {}:\n{tail}",
-            self.name,
-            log.display()
-        ));
+        say(&format!("{name} ended unexpectedly ({how}); the last lines of {}:\n{tail}", log.display()));
     }
 
     /// Tries until it runs. False when it was never ready and has ended too often.

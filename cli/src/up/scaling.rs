@@ -1,22 +1,52 @@
-//! How many workers a fleet on this machine has: what is wanted is written into its folder, and what there is stands beside it.
+//! How many workers a fleet on this machine has: what operators want is written into its folder, and what there is stands beside
+//! it.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{ENDPOINTS, Folder, LOCK};
+use super::folder::{Folder, LOCK};
+use super::usage::Usage;
 use crate::exit::Failure;
 
 /// Most workers of a fleet on one machine.
 pub(crate) const WORKERS_MAX: u16 = 64;
-/// A number, written by whoever wants it.
+/// [`Asked`], written by whoever wants it.
 const WANTED: &str = "workers.wanted";
-/// [`Workers`], written by the fleet.
+/// [`Scaling`], written by the fleet once it is ready.
 const WORKERS: &str = "workers.json";
+/// The word for [`Asked::Auto`].
+const AUTO: &str = "auto";
+
+/// What an operator has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// So many, whatever the backlog.
+    Fixed(u16),
+    /// As many as the fleet was started with: a number, or a range within which the signal decides.
+    Auto,
+}
+
+/// The workers of a fleet on this machine, and why there are so many.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    #[serde(flatten)]
+    pub(crate) workers: Workers,
+    /// Why so many are wanted.
+    pub(crate) reason: String,
+    /// What the fleet was started with: `4` or `0..8`.
+    pub(crate) range: String,
+    /// Whether an operator's number is in force instead.
+    pub(crate) fixed_by_operator: bool,
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+}
 
 /// The workers of a fleet on this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +59,9 @@ pub(crate) struct Workers {
     pub(crate) starting: u16,
     /// Finishing what they have in hand.
     pub(crate) stopping: u16,
+    /// Ended at their start again and again, and not tried any more for now.
+    #[serde(default)]
+    pub(crate) given_up: u16,
 }
 
 impl Workers {
@@ -49,7 +82,7 @@ pub(crate) fn require_fleet(dir: &Path) -> anyhow::Result<()> {
                     whatever runs them";
         Err(Failure::new(what, next).into())
     };
-    if !dir.join(ENDPOINTS).exists() {
+    if !dir.join(WORKERS).exists() {
         return refuse();
     }
     let lock = dir.join(LOCK);
@@ -66,7 +99,7 @@ pub(crate) fn require_fleet(dir: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub(crate) fn ask(dir: &Path, wanted: u16) -> anyhow::Result<()> {
+pub(crate) fn ask(dir: &Path, wanted: Asked) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", dir.join(WANTED).display());
     let mut draft = tempfile::NamedTempFile::new_in(dir).with_context(context)?;
     write!(draft, "{wanted}").with_context(context)?;
@@ -77,7 +110,7 @@ pub(crate) fn ask(dir: &Path, wanted: u16) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// It says nothing.
-pub(crate) fn workers(dir: &Path) -> anyhow::Result<Workers> {
+pub(crate) fn told(dir: &Path) -> anyhow::Result<Scaling> {
     let path = dir.join(WORKERS);
     let context = || format!("cannot read {}", path.display());
     let text = fs::read_to_string(&path).with_context(context)?;
@@ -85,9 +118,8 @@ pub(crate) fn workers(dir: &Path) -> anyhow::Result<Workers> {
 }
 
 /// What somebody has asked for since the start.
-pub(super) fn wanted(folder: &Folder) -> Option<u16> {
-    let text = fs::read_to_string(folder.path(WANTED)).ok()?;
-    text.trim().parse().ok().filter(|wanted| *wanted <= WORKERS_MAX)
+pub(super) fn asked(folder: &Folder) -> Option<Asked> {
+    fs::read_to_string(folder.path(WANTED)).ok()?.trim().parse().ok()
 }
 
 /// When somebody has last asked since the start.
@@ -96,8 +128,8 @@ pub(super) fn asked_at(folder: &Folder) -> Option<SystemTime> {
 }
 
 /// Says what there is.
-pub(super) fn tell(folder: &Folder, workers: &Workers) -> anyhow::Result<()> {
-    folder.write_private(WORKERS, &serde_json::to_string(workers).context("workers as JSON")?)
+pub(super) fn tell(folder: &Folder, scaling: &Scaling) -> anyhow::Result<()> {
+    folder.write_private(WORKERS, &serde_json::to_string(scaling).context("workers as JSON")?)
 }
 
 /// At a start and after the end, nobody shall be obeyed who asked another run.
@@ -108,29 +140,59 @@ pub(super) fn forget(folder: &Folder) {
     }
 }
 
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = || text.parse().ok().filter(|wanted| *wanted <= WORKERS_MAX).map(Self::Fixed);
+        let asked = if text == AUTO { Some(Self::Auto) } else { number() };
+        asked.ok_or_else(|| format!("a number up to {WORKERS_MAX}, or {AUTO}"))
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(number) => number.fmt(out),
+            Self::Auto => out.write_str(AUTO),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scaling(wanted: u16) -> Scaling {
+        Scaling {
+            workers: Workers { wanted, ready: wanted, ..Workers::default() },
+            reason: "r".into(),
+            range: "0..8".into(),
+            fixed_by_operator: false,
+            usage: Usage::default(),
+        }
+    }
 
     #[test]
     fn the_last_who_asks_is_obeyed_until_it_is_forgotten_and_nonsense_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        assert_eq!(wanted(&folder), None);
-        for number in [3, 0] {
-            ask(dir.path(), number).unwrap();
-            assert_eq!(wanted(&folder), Some(number));
+        assert_eq!(asked(&folder), None);
+        for wanted in [Asked::Fixed(3), Asked::Auto, Asked::Fixed(0)] {
+            ask(dir.path(), wanted).unwrap();
+            assert_eq!(asked(&folder), Some(wanted));
         }
         for nonsense in ["", "-1", "65", "many"] {
             fs::write(dir.path().join(WANTED), nonsense).unwrap();
-            assert_eq!(wanted(&folder), None, "{nonsense}");
+            assert_eq!(asked(&folder), None, "{nonsense}");
         }
-        let told = Workers { wanted: 2, ready: 2, ..Workers::default() };
-        tell(&folder, &told).unwrap();
-        assert!(workers(dir.path()).unwrap() == told && told.are(2) && !told.are(3));
-        assert!(!Workers { stopping: 1, ..told }.are(2));
+        let two = scaling(2);
+        tell(&folder, &two).unwrap();
+        assert_eq!(told(dir.path()).unwrap(), two);
+        assert!(two.workers.are(2) && !two.workers.are(3));
+        assert!(!Workers { stopping: 1, ..two.workers }.are(2));
         forget(&folder);
-        workers(dir.path()).unwrap_err();
+        told(dir.path()).unwrap_err();
     }
 
     #[test]
@@ -139,13 +201,13 @@ mod tests {
         require_fleet(dir.path()).unwrap_err();
         let folder = Folder::open(dir.path()).unwrap();
         require_fleet(dir.path()).unwrap_err();
-        folder.write_private(ENDPOINTS, "{}").unwrap();
+        tell(&folder, &scaling(0)).unwrap();
         require_fleet(dir.path()).unwrap();
         drop(folder);
         // A process that another test is just starting holds a copy of the lock until it runs.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while require_fleet(dir.path()).is_ok() {
-            assert!(std::time::Instant::now() < deadline, "it is gone and its endpoints are still there");
+            assert!(std::time::Instant::now() < deadline, "it is gone and what it said is still there");
             std::thread::yield_now();
         }
     }

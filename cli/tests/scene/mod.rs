@@ -88,6 +88,11 @@ impl Scene {
 
     /// Runs a command in a folder of its own, told about this fleet by its settings file.
     pub(crate) async fn run(&self, arguments: &str) -> Output {
+        tokio::time::timeout(DEADLINE, self.command(arguments).output()).await.expect("in time").unwrap()
+    }
+
+    /// As [`Scene::run`], not yet started.
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let config = self.write_settings();
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderfleet"));
         command.args(arguments.split_whitespace()).current_dir(self.folder.path()).kill_on_drop(true);
@@ -97,7 +102,7 @@ impl Scene {
             }
         }
         command.env("ORDERFLEET_CONFIG", config).env("ORDERFLEET_OPERATOR", "tester");
-        tokio::time::timeout(DEADLINE, command.output()).await.expect("in time").unwrap()
+        command
     }
 
     fn write_settings(&self) -> PathBuf {

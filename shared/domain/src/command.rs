@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::{AccountId, Fingerprint, Order, OrderId, StepName, saga::Cause};
 
 /// Newest message schema this build can read. A newer message waits for a newer build. A message is written with the lowest
-/// version that has all of it, so that older builds go on reading what they can.
-pub const SCHEMA_VERSION: u32 = 2;
+/// version that has all of it, so that older builds go on reading what they can; by the next build, as tests play it (feature
+/// `next-build`), with its own.
+pub const SCHEMA_VERSION: u32 = if IS_NEXT { 3 } else { 2 };
+const IS_NEXT: bool = cfg!(feature = "next-build");
 /// The first version in which a further run can bring an order along.
 const VERSION_OF_EDITED_RUNS: u32 = 2;
 
@@ -84,6 +86,7 @@ impl CommandKind {
 
     fn version(&self) -> u32 {
         match self {
+            _ if IS_NEXT => SCHEMA_VERSION,
             Self::Run { order: Some(_) } => VERSION_OF_EDITED_RUNS,
             _ => 1,
         }

@@ -114,6 +114,8 @@ text_id! {
     }
 }
 
+/// The digits of the base32 above, in the order of their bytes.
+pub(crate) const BASE32_DIGITS: &[u8; 32] = b"234567abcdefghijklmnopqrstuvwxyz";
 const TAG_BYTES: usize = 5;
 const TAG_CHARS: usize = 8;
 const HASH_BYTES: usize = 20;
@@ -143,7 +145,7 @@ impl OrderId {
     }
 }
 
-fn account_tag(account: &AccountId) -> String {
+pub(crate) fn account_tag(account: &AccountId) -> String {
     base32(&digest("orderfleet/account/1", &[account.as_str()])[..TAG_BYTES])
 }
 

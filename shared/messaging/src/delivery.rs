@@ -10,10 +10,11 @@ use lapin::{
     Acker,
     message::Delivery as AmqpDelivery,
     options::{BasicAckOptions, BasicNackOptions},
+    types::{DeliveryTag, ShortString},
 };
-use orderfleet_domain::saga::{DeadLetterQueue, Lane};
+use orderfleet_domain::saga::{DeadLetterQueue, Lane, Millis};
 
-use crate::{Headers, Topology};
+use crate::{Headers, Topology, headers::ready_at, trace::Origin};
 
 /// What can be consumed: a lane, or a queue of dead letters.
 pub trait Source: Clone + Send + Sync + 'static {
@@ -38,6 +39,12 @@ pub struct Delivery<S = Lane> {
     pub all_headers: Headers,
     /// Whether the broker delivered it before.
     pub redelivered: bool,
+    /// When it could first be taken from its lane, by the clock of who published it; `None` from older builds and from others.
+    pub ready_at: Option<Millis>,
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) tag: DeliveryTag,
+    pub(crate) origin: Arc<Origin>,
     acker: Acker,
     _in_hand: Holding,
 }
@@ -68,14 +75,19 @@ impl Drop for Holding {
 }
 
 impl<S: Source> Delivery<S> {
-    pub(crate) fn new(source: &S, delivery: AmqpDelivery, in_hand: &InHand) -> Self {
+    pub(crate) fn new(source: &S, delivery: AmqpDelivery, in_hand: &InHand, origin: &Arc<Origin>) -> Self {
         Self {
             _in_hand: in_hand.hold(),
             lane: source.delivered(delivery.routing_key.as_str()),
             headers: Headers::received(&delivery.properties, false),
             all_headers: Headers::received(&delivery.properties, true),
             redelivered: delivery.redelivered,
+            ready_at: ready_at(&delivery.properties),
             body: Bytes::from(delivery.data),
+            exchange: delivery.exchange,
+            routing_key: delivery.routing_key,
+            tag: delivery.delivery_tag,
+            origin: Arc::clone(origin),
             acker: delivery.acker,
         }
     }

@@ -13,8 +13,9 @@ use orderfleet_domain::{AccountId, OrderId, saga::Millis};
 
 const PERSISTENT: u8 = 2;
 /// Headers that are ours to set or to hand on.
-const ALLOWED: [&str; 9] = [
-    "traceparent",
+const ALLOWED: [&str; 10] = [
+    TRACEPARENT,
+    NEW_TRACE,
     "tracestate",
     "reason",
     "dead_letter_id",
@@ -24,11 +25,15 @@ const ALLOWED: [&str; 9] = [
     FIRST_SEEN,
     SUSPECTED,
 ];
+const TRACEPARENT: &str = "traceparent";
+const NEW_TRACE: &str = "new_trace";
 const BUILD: &str = "build";
 const ORDER_ID: &str = "order_id";
 const ACCOUNT: &str = "account";
 const FIRST_SEEN: &str = "first_seen";
 const SUSPECTED: &str = "suspected";
+/// Set anew by each publish, and so no part of what is handed on.
+const READY_AT: &str = "ready_at";
 const CLOUD_EVENTS: &str = "cloudEvents:";
 /// Longer texts are not handed on: nothing of ours is, and what grows on its way could one day fit no frame.
 const VALUE_BYTES_MAX: usize = 1_024;
@@ -90,7 +95,30 @@ impl Headers {
     /// Hands the trace context on.
     #[must_use]
     pub fn traceparent(self, value: Option<&str>) -> Self {
-        self.entry("traceparent", value)
+        self.entry(TRACEPARENT, value)
+    }
+
+    /// Has whoever is the first to trace the message begin a trace of its own, linked to that of `traceparent`: for what is done
+    /// about an order when its own trace is over.
+    #[must_use]
+    pub fn new_trace(self) -> Self {
+        self.entry(NEW_TRACE, Some("true"))
+    }
+
+    /// Whether it is marked by [`Headers::new_trace`].
+    pub(crate) fn is_new_trace(&self) -> bool {
+        self.get(NEW_TRACE).is_some()
+    }
+
+    /// The message goes on in this trace.
+    pub(crate) fn in_trace(mut self, traceparent: &str) -> Self {
+        self.entries.remove(NEW_TRACE);
+        self.entry(TRACEPARENT, Some(traceparent))
+    }
+
+    /// The message id.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.message_id.as_deref()
     }
 
     /// Says why a dead letter is one. Shown to people; no personal data.
@@ -158,7 +186,7 @@ impl Headers {
     pub(crate) fn received(properties: &BasicProperties, unknown: bool) -> Self {
         let known = |name: &str| ALLOWED.contains(&name) || name.starts_with(CLOUD_EVENTS);
         let keep = |name: &str, value: &AMQPValue| match unknown {
-            true => !name.starts_with("x-"),
+            true => !name.starts_with("x-") && name != READY_AT,
             false => known(name) && text(value).is_some_and(|text| text.len() <= VALUE_BYTES_MAX),
         };
         let table = properties.headers().as_ref();
@@ -172,8 +200,12 @@ impl Headers {
         }
     }
 
-    pub(crate) fn properties(&self) -> BasicProperties {
+    /// The properties of a message of these headers, with when it can be taken from its lane.
+    pub(crate) fn properties(&self, ready_at: Option<Millis>) -> BasicProperties {
         let mut table = FieldTable::default();
+        if let Some(at) = ready_at {
+            table.insert(READY_AT.into(), AMQPValue::LongLongInt(at));
+        }
         for (name, value) in &self.entries {
             table.insert(name.as_str().into(), value.clone());
         }
@@ -188,6 +220,14 @@ impl Headers {
             properties = properties.with_type(kind.as_str().into());
         }
         properties
+    }
+}
+
+/// When a received message could first be taken from its lane, by the clock of who published it.
+pub(crate) fn ready_at(properties: &BasicProperties) -> Option<Millis> {
+    match properties.headers().as_ref()?.inner().get(READY_AT)? {
+        AMQPValue::LongLongInt(at) => Some(*at),
+        _ => None,
     }
 }
 
@@ -227,7 +267,7 @@ mod tests {
         let id: OrderId = "eu1-vqhnbfvs-dw3nwqzm4jeqqutrep4bxjfyvskigkny".parse().unwrap();
         let account: AccountId = "demo".parse().unwrap();
         let headers = Headers::new("place").order(&id, &account).message_id("another");
-        let received = Headers::received(&headers.properties(), false);
+        let received = Headers::received(&headers.properties(None), false);
         assert_eq!((received.order_id().as_ref(), received.account()), (Some(&id), Some(account)));
         for older in [id.to_string(), format!("{id}.cancel")] {
             let headers = Headers::new("cancel").message_id(&older);
@@ -239,14 +279,16 @@ mod tests {
     #[test]
     fn a_message_says_when_it_was_first_seen() {
         assert_eq!(Headers::default().seen_first(), None);
-        let received = Headers::received(&Headers::default().first_seen(7).properties(), false);
+        let received = Headers::received(&Headers::default().first_seen(7).properties(None), false);
         assert_eq!(received.seen_first(), Some(7));
     }
 
     #[test]
     fn headers_survive_the_wire_and_messages_are_persistent() {
         let headers = Headers::new("place").message_id("m").traceparent(Some("00-a")).cloud_event("id", "e");
-        let properties = headers.properties();
+        let properties = headers.properties(Some(9));
+        assert_eq!(ready_at(&properties), Some(9));
+        assert_eq!(Headers::received(&properties, true), headers, "each publish says anew when it is ready");
         assert_eq!(properties.delivery_mode(), &Some(PERSISTENT));
         assert_eq!(Headers::received(&properties, false), headers);
     }

@@ -5,6 +5,7 @@ mod answer;
 mod change;
 mod difference;
 mod login;
+mod peek;
 mod probe;
 mod rights;
 
@@ -26,6 +27,7 @@ use answer::{ANSWER_TIMEOUT, PRECONDITION_FAILED, answer, code, is_missing, told
 pub use answer::InspectionError;
 pub use difference::Difference;
 pub use login::Login;
+pub use peek::Peeked;
 pub use probe::Probe;
 pub use rights::Refusal;
 
@@ -160,6 +162,21 @@ impl Inspector {
         Ok(stranded)
     }
 
+    /// How many messages a queue holds, which this topology need not declare; none where there is no such queue.
+    ///
+    /// # Errors
+    /// No answer in time, of the broker or of the queue's leader.
+    pub async fn left_in(&self, queue: &str) -> Result<u32, InspectionError> {
+        match self.if_there(queue.to_owned()).await? {
+            None => Ok(0),
+            Some((_, Some(counts))) => Ok(counts.ready),
+            Some((_, None)) => {
+                let what = format!("tell what {queue} holds");
+                Err(InspectionError::NoAnswer { what, text: "its leader is slow to answer".into() })
+            }
+        }
+    }
+
     /// A queue and what it holds, if it tells; `None` if it is not there. On a channel of its own, which that answer closes.
     async fn if_there(&self, queue: String) -> Result<Option<(String, Option<Counts>)>, InspectionError> {
         let what = || format!("tell what {queue} holds");
@@ -268,7 +285,7 @@ async fn close(connection: Connection) {
     let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "looked".into())).await;
 }
 
-async fn passive_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {
+pub(crate) async fn passive_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     // The kind is not looked at.
     channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await

@@ -11,19 +11,21 @@ mod event;
 mod headers;
 mod inspection;
 mod live;
+mod meters;
 mod publisher;
 mod retry;
 mod session;
 mod settings;
 mod supervisor;
 mod topology;
+mod trace;
 
 pub use connection::ConnectError;
 pub use consumer::{Consumer, Control, Observer, Subscription};
 pub use delivery::{Delivery, Source};
 pub use headers::Headers;
 pub use inspection::{
-    Counts, Difference, Found, InspectionError, Inspector, Item, Login, Looked, Probe, Refusal,
+    Counts, Difference, Found, InspectionError, Inspector, Item, Login, Looked, Peeked, Probe, Refusal,
 };
 pub use publisher::{Destination, Outgoing, PublishError, Publisher};
 pub use retry::Delays;

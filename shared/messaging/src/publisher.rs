@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -13,14 +13,17 @@ use deadpool::managed::{Object, PoolError};
 use lapin::{Confirmation, options::BasicPublishOptions};
 use orderfleet_domain::{
     StepName,
-    saga::{DeadLetterQueue, EventType, Lane, Tier},
+    saga::{DeadLetterQueue, EventType, Lane, Millis, Tier},
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{
     BrokerSettings, ConnectError, Headers, Topology,
     channels::{self, Channels, ConfirmChannels},
     connection::chain,
+    meters::METERS,
     topology::{dead_routing_key, event_routing_key, routing_key},
+    trace::{self, Server},
 };
 
 /// Longest wait for a channel to publish on; nothing has been sent then.
@@ -77,6 +80,19 @@ pub enum PublishError {
     Unknown(String),
 }
 
+impl PublishError {
+    /// A word for its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "not_sent",
+            Self::Returned { .. } => "returned",
+            Self::Nacked => "nacked",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// Publishes with confirms. Cheap to clone; shared by all tasks of a process.
 #[derive(Debug, Clone)]
 pub struct Publisher {
@@ -84,6 +100,7 @@ pub struct Publisher {
     topology: Topology,
     confirm_timeout: Duration,
     blocked: Arc<AtomicBool>,
+    server: Arc<Server>,
 }
 
 impl Publisher {
@@ -97,7 +114,13 @@ impl Publisher {
         name: &str,
     ) -> Result<Self, ConnectError> {
         let channels = channels::pool(settings, topology.clone(), name).await?;
-        Ok(Self { channels, topology, confirm_timeout: settings.confirm_timeout(), blocked: Arc::default() })
+        Ok(Self {
+            channels,
+            topology,
+            confirm_timeout: settings.confirm_timeout(),
+            blocked: Arc::default(),
+            server: Server::of(&settings.address()?),
+        })
     }
 
     /// The topology that was asserted.
@@ -144,9 +167,24 @@ impl Publisher {
     /// # Errors
     /// Anything but a plain confirm. A second call publishes a second message.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
+        let started = Instant::now();
+        let route = self.route(&outgoing.destination);
+        let span = trace::publishing(&self.server, &route.0, &route.1, outgoing);
+        let result = self.publish_to(route, outgoing, &span).instrument(span.clone()).await;
+        trace::ended(&span, &result);
+        METERS.published(&outgoing.destination, &result, started.elapsed());
+        result
+    }
+
+    async fn publish_to(
+        &self,
+        (exchange, routing_key, mandatory): (String, String, bool),
+        outgoing: &Outgoing,
+        span: &Span,
+    ) -> Result<(), PublishError> {
         let mut channel = self.unblocked_channel().await?;
-        let (exchange, routing_key, mandatory) = self.route(&outgoing.destination);
-        let (body, properties) = (outgoing.body.clone(), outgoing.headers.properties());
+        let headers = trace::within(span, &outgoing.headers);
+        let (body, properties) = (outgoing.body.clone(), headers.properties(ready_at(&outgoing.destination)));
         let (to, key) = (exchange.clone(), routing_key.clone());
         // A task of its own: when nobody waits for it any more it still keeps the channel until there is an answer. A channel
         // that is closed while its message is unsent would have the message sent on a closed channel, which ends the
@@ -174,7 +212,9 @@ impl Publisher {
             Ok(channel) if channel.is_blocked() => Err(ConnectError::Blocked),
             channel => channel,
         };
-        self.blocked.store(matches!(channel, Err(ConnectError::Blocked)), Ordering::Relaxed);
+        let is_blocked = matches!(channel, Err(ConnectError::Blocked));
+        self.blocked.store(is_blocked, Ordering::Relaxed);
+        METERS.blocked.set(u8::from(is_blocked));
         channel.map_err(|error| PublishError::NotSent(chain(&error)))
     }
 
@@ -201,5 +241,19 @@ impl Publisher {
             Destination::DeadLetter(queue) => (topology.dlx(), dead_routing_key(queue), true),
             Destination::Event(event) => (topology.events(), event_routing_key(*event), false),
         }
+    }
+}
+
+/// When a message that is published now can be taken from its lane, by this process's clock: what it waits from then on is time
+/// in a queue. Events are for others and tell none.
+fn ready_at(destination: &Destination) -> Option<Millis> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Millis::try_from(since_1970.as_millis()).unwrap_or(Millis::MAX);
+    match destination {
+        Destination::Wait(tier, _) | Destination::WaitDead(tier, _) => {
+            Some(now.saturating_add(tier.millis()))
+        }
+        Destination::Event(_) => None,
+        _ => Some(now),
     }
 }

@@ -27,6 +27,8 @@ use crate::{
     ConnectError, Consumer, Control, Delivery, Observer, Source, Subscription,
     connection::{CONNECT_TIMEOUT, connect},
     delivery::InHand,
+    meters::{METERS, Open},
+    trace::{Origin, Server},
 };
 
 /// How often the connection is looked at while no delivery comes.
@@ -62,12 +64,15 @@ pub(crate) struct Session<'a, S, F> {
     channels: Vec<Channel>,
     /// Of each channel.
     in_hand: Vec<InHand>,
+    /// Of each channel.
+    origins: Vec<Arc<Origin>>,
     /// How often each queue was subscribed: part of the consumer tags. A tag that is used again while deliveries of its
     /// former consumer are in hand would have the broker deliver those again.
     rounds: Vec<u32>,
     /// Deliveries that nobody has started are forgotten when this session ends: their channel is gone.
     lost: CancellationToken,
     _lost_at_the_end: DropGuard,
+    _open: Open,
 }
 
 /// How a queue is consumed.
@@ -93,8 +98,13 @@ where
     pub(crate) async fn open(consumer: &'a Consumer<S>, work: &'a Work<F>) -> Result<Self, SessionError> {
         let address = consumer.settings.address().map_err(ConnectError::Setting)?;
         let connection = connect(&address, &format!("{} consuming", consumer.name)).await?;
+        let _open = METERS.consuming_connection();
         let opening = async {
-            consumer.topology.assert(&connection).await.map_err(ConnectError::Topology)?;
+            consumer
+                .topology
+                .assert(&connection, consumer.settings.declare)
+                .await
+                .map_err(ConnectError::Topology)?;
             open_channels(&connection, &consumer.subscriptions).await
         };
         let channels = timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| ConnectError::Timeout)??;
@@ -102,7 +112,19 @@ where
         let _lost_at_the_end = lost.clone().drop_guard();
         let in_hand = channels.iter().map(|_| InHand::default()).collect();
         let rounds = vec![0; channels.len()];
-        Ok(Self { consumer, work, connection, channels, in_hand, rounds, lost, _lost_at_the_end })
+        let origins = origins(consumer, &address);
+        Ok(Self {
+            consumer,
+            work,
+            connection,
+            channels,
+            in_hand,
+            origins,
+            rounds,
+            lost,
+            _lost_at_the_end,
+            _open,
+        })
     }
 
     /// Consumes, and rests while paused. `Ok` when it was told to shut down and every started delivery has been handled.
@@ -263,7 +285,8 @@ where
     fn spawn(&self, index: usize, delivery: AmqpDelivery) {
         let subscription = &self.consumer.subscriptions[index];
         let (permits, control) = (Arc::clone(&subscription.permits), subscription.control.clone());
-        let delivery = Delivery::new(&subscription.lane, delivery, &self.in_hand[index]);
+        let delivery =
+            Delivery::new(&subscription.lane, delivery, &self.in_hand[index], &self.origins[index]);
         let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
         let handle = self.work.handle.clone();
         self.work.tasks.spawn(subscription.control.track(async move {
@@ -302,6 +325,13 @@ async fn open_channels<S>(
         channels.push(channel);
     }
     Ok(channels)
+}
+
+fn origins<S: Source>(consumer: &Consumer<S>, address: &str) -> Vec<Arc<Origin>> {
+    let server = Server::of(address);
+    let queues =
+        consumer.subscriptions.iter().map(|subscription| subscription.lane.queue(&consumer.topology));
+    queues.map(|queue| Arc::new(Origin { server: Arc::clone(&server), queue })).collect()
 }
 
 /// A permit, while the queue is not paused.

@@ -14,11 +14,15 @@ pub struct BrokerSettings {
     /// `amqp://` or `amqps://` address with credentials and virtual host.
     #[serde(serialize_with = "redacted_text")]
     pub url: String,
-    /// A file that holds the address instead, for secrets that are mounted; wins over `url`.
+    /// A file that holds the address instead, for secrets that are mounted; wins over `url`. Read again for every connection that
+    /// is made, so that a new password is taken over at the next one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
     /// Put in front of every exchange and queue name, so that fleets can share a virtual host.
     pub prefix: String,
+    /// Whether to declare exchanges, queues and bindings, and to refuse to start if those that are there differ. Without, it is
+    /// only looked whether they are there, which needs no right, and waited until they are: for users who must not configure.
+    pub declare: bool,
     /// Queues for fresh orders, 1 to 64.
     pub partitions: u16,
     /// Bytes of fresh orders a partition holds before it rejects more: back-pressure long before the broker's disk is
@@ -36,6 +40,7 @@ impl Default for BrokerSettings {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
             url_file: None,
             prefix: String::new(),
+            declare: true,
             partitions: 1,
             new_bytes_max: 1 << 30,
             confirm_timeout_ms: 5_000,

@@ -1,7 +1,7 @@
 //! The publishing connections. Each is made, watched and made again by a task of its own; whoever publishes only waits for
 //! one, so that no deadline of a request can end a connection half-way and begin another.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use deadpool::managed::Manager as _;
 use tokio::{
@@ -14,6 +14,7 @@ use crate::{
     BrokerSettings, ConnectError, Delays, Topology,
     connection::{CONNECT_TIMEOUT, chain, properties},
     live::LiveConnection,
+    meters::METERS,
 };
 
 /// So long after a connection was lost callers wait for the next one. Later they are told at once why there is none.
@@ -110,6 +111,7 @@ impl Supervisor {
     async fn watch(&self, live: Arc<LiveConnection>, delays: &mut Delays) -> String {
         let began = Instant::now();
         tracing::info!(place = self.place, "connected for publishing");
+        let _open = METERS.publishing_connection();
         self.table.send_modify(|table| table.live[self.place] = Some(Arc::clone(&live)));
         let trouble = format!("the connection was lost: {}", live.until_lost().await);
         self.table.send_modify(|table| {
@@ -126,9 +128,11 @@ impl Supervisor {
 }
 
 /// Makes connections with deadpool-lapin's manager, and asserts the topology on each.
+#[derive(Debug)]
 pub(crate) struct Connector {
-    manager: deadpool_lapin::Manager,
+    settings: BrokerSettings,
     topology: Topology,
+    name: String,
     waiting_max: usize,
 }
 
@@ -140,20 +144,29 @@ impl Connector {
         name: &str,
         waiting_max: usize,
     ) -> Result<Self, ConnectError> {
-        let name = format!("{name} publishing");
-        let runtime = lapin::runtime::default_runtime().map_err(ConnectError::Connect)?;
-        let manager = deadpool_lapin::Manager::new(settings.address()?, move || properties(&name), runtime);
-        Ok(Self { manager, topology, waiting_max })
+        // Wrong settings are told at once; each connection asks for the address again.
+        settings.address()?;
+        let (settings, name) = (settings.clone(), format!("{name} publishing"));
+        Ok(Self { settings, topology, name, waiting_max })
     }
 
     /// Makes one connection, in bounded time. One that is given up half-way ends when the broker answers it, or its socket
     /// fails.
     pub(crate) async fn connect(&self) -> Result<Arc<LiveConnection>, ConnectError> {
-        let connecting = timeout(CONNECT_TIMEOUT, self.manager.create()).await;
+        let manager = self.manager()?;
+        let connecting = timeout(CONNECT_TIMEOUT, manager.create()).await;
         let connection = connecting.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Connect)?;
-        let asserting = timeout(CONNECT_TIMEOUT, self.topology.assert(&connection)).await;
+        let asserting =
+            timeout(CONNECT_TIMEOUT, self.topology.assert(&connection, self.settings.declare)).await;
         let channel = asserting.map_err(|_| ConnectError::Timeout)??;
         Ok(LiveConnection::new(connection, channel, self.waiting_max))
+    }
+
+    /// With the address as it is now: a password in a file may have been changed.
+    fn manager(&self) -> Result<deadpool_lapin::Manager, ConnectError> {
+        let runtime = lapin::runtime::default_runtime().map_err(ConnectError::Connect)?;
+        let name = self.name.clone();
+        Ok(deadpool_lapin::Manager::new(self.settings.address()?, move || properties(&name), runtime))
     }
 
     /// Connects, as soon as there is a broker.
@@ -168,12 +181,5 @@ impl Connector {
             }
             sleep(delays.next_delay()).await;
         }
-    }
-}
-
-impl fmt::Debug for Connector {
-    /// Not derived: the manager knows the address with its password.
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Connector").finish_non_exhaustive()
     }
 }

@@ -11,6 +11,8 @@ use orderfleet_domain::{
     saga::{DeadLetterQueue, EventType, Lane, Tier},
 };
 
+use crate::inspection::passive_exchange;
+
 /// Deliveries of a worked message before the broker takes it out. RabbitMQ 3.10 and 4.0 (measured on 3.10.8 and 4.0.5) count
 /// every return: crashes, lost connections and nacks alike. 4.x without a setting would take 20 and drop.
 const DELIVERY_LIMIT: i64 = 20;
@@ -65,14 +67,17 @@ pub struct Topology {
 
 /// The broker and the declared topology do not agree, or the broker could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot assert {what}; if it exists with other properties, `orderfleet topology plan` says what to do, or change the \
-     settings back"
-)]
+#[error("cannot assert {what}; {next}")]
 pub struct TopologyError {
     what: String,
+    next: &'static str,
     source: lapin::Error,
 }
+
+/// Where we declare.
+const OTHER_PROPERTIES: &str = "if it exists with other properties, `orderfleet topology plan` says what to do, or change the settings back";
+/// Where we only look.
+const NOT_THERE: &str = "with broker.declare = false it must be there: `orderfleet topology apply` makes it, as a user with the right to configure";
 
 impl TopologyError {
     /// Whether the broker said no: what is there differs, or this user may not declare it. Anything else, such as a
@@ -232,12 +237,24 @@ impl Topology {
         self.queues.iter().map(|queue| queue.name.as_str())
     }
 
-    /// Declares what is missing and checks what is there, and returns the channel it used. A second call changes nothing.
-    pub(crate) async fn assert(&self, connection: &Connection) -> Result<Channel, TopologyError> {
-        let channel = connection
-            .create_channel()
-            .await
-            .map_err(|source| TopologyError { what: "the topology (no channel)".into(), source })?;
+    /// Declares what is missing and checks what is there, or, without `declare`, only looks whether exchanges and queues are
+    /// there, and returns the channel it used. A second call changes nothing.
+    pub(crate) async fn assert(
+        &self,
+        connection: &Connection,
+        declare: bool,
+    ) -> Result<Channel, TopologyError> {
+        let next = if declare { OTHER_PROPERTIES } else { NOT_THERE };
+        let channel = connection.create_channel().await.map_err(|source| TopologyError {
+            what: "the topology (no channel)".into(),
+            next,
+            source,
+        })?;
+        if !declare {
+            all_at_once(self.exchanges.iter().map(|exchange| exchange.find(&channel))).await?;
+            all_at_once(self.queues.iter().map(|queue| queue.find(&channel))).await?;
+            return Ok(channel);
+        }
         let exchanges = self.exchanges.iter().map(|exchange| exchange.assert(&channel));
         all_at_once(exchanges).await?;
         all_at_once(self.queues.iter().map(|queue| queue.assert(&channel))).await?;
@@ -283,7 +300,20 @@ pub(crate) fn event_routing_key(event: EventType) -> String {
 impl Exchange {
     async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
         let declared = self.declare(channel).await;
-        declared.map_err(|source| TopologyError { what: format!("exchange {}", self.name), source })
+        declared.map_err(|source| TopologyError {
+            what: format!("exchange {}", self.name),
+            next: OTHER_PROPERTIES,
+            source,
+        })
+    }
+
+    async fn find(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let found = passive_exchange(channel, &self.name).await;
+        found.map_err(|source| TopologyError {
+            what: format!("exchange {}", self.name),
+            next: NOT_THERE,
+            source,
+        })
     }
 
     pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
@@ -305,7 +335,21 @@ impl Exchange {
 impl Queue {
     async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
         let declared = self.declare(channel).await;
-        declared.map_err(|source| TopologyError { what: format!("queue {}", self.name), source })
+        declared.map_err(|source| TopologyError {
+            what: format!("queue {}", self.name),
+            next: OTHER_PROPERTIES,
+            source,
+        })
+    }
+
+    async fn find(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = channel.queue_declare(self.name.as_str().into(), options, FieldTable::default()).await;
+        found.map(drop).map_err(|source| TopologyError {
+            what: format!("queue {}", self.name),
+            next: NOT_THERE,
+            source,
+        })
     }
 
     pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
@@ -350,7 +394,11 @@ impl Queue {
 impl Binding {
     async fn assert(&self, channel: &Channel) -> Result<(), TopologyError> {
         let what = || format!("binding of {} to {}", self.queue, self.exchange);
-        self.declare(channel).await.map_err(|source| TopologyError { what: what(), source })
+        self.declare(channel).await.map_err(|source| TopologyError {
+            what: what(),
+            next: OTHER_PROPERTIES,
+            source,
+        })
     }
 
     pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {

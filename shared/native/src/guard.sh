@@ -1,13 +1,15 @@
 # Runs a program that must not outlive its parent: sh -c THIS guard GRACE_SECONDS LOG PROGRAM ARGUMENTS...
 #   standard input   a pipe from the parent: each line is a signal to pass on; its end means that the parent is gone
 #   standard output  the lock on the program's folder, held as long as the program lives
+#   standard error   where the output goes if LOG is empty
 # It exits with the program's status.
 grace=$1
 log=$2
 shift 2
-exec 3<&0 </dev/null 2>>"$log"
+exec 3<&0 </dev/null
+[ -z "$log" ] || exec 2>>"$log"
 
-"$@" 3<&- >>"$log" &
+"$@" 3<&- >&2 &
 program=$!
 
 {

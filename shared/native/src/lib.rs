@@ -14,10 +14,11 @@ mod temp;
 pub use error::Error;
 pub use logs::last_lines;
 pub use mongo::{
-    Killed, MemberState, MemberStatus, Mongo, MongoOptions, MongoSet, MongoSetOptions, StepDown,
+    Killed, MONGODB_IMAGE_VARIABLE, MemberState, MemberStatus, Mongo, MongoCluster, MongoOptions, MongoRole,
+    MongoSet, MongoSetOptions, SHARDS, StepDown,
 };
 pub use ports::Ports;
-pub use process::{Launch, Process, Signal};
+pub use process::{Launch, Process, STDERR, Signal};
 pub use rabbitmq::{QueueCounts, RABBITMQ_IMAGE_VARIABLE, RabbitMq, RabbitMqOptions};
 pub use services::{AMQP_URL_VARIABLE, MONGODB_URI_VARIABLE, Services};
 pub use temp::TempFolder;

@@ -1,5 +1,7 @@
-//! A MongoDB server of its own: a replica set of one, loopback only. A set of three is in `mongo/set.rs`.
+//! A MongoDB server of its own: a replica set of one, loopback only. A set of three is in `mongo/set.rs`, a sharded cluster in
+//! `mongo/cluster.rs`.
 
+mod cluster;
 mod options;
 mod program;
 mod replica_set;
@@ -15,7 +17,9 @@ use crate::Error;
 use crate::process::Signal;
 use server::Server;
 
-pub use options::{MongoOptions, MongoSetOptions};
+pub use cluster::{MongoCluster, SHARDS};
+pub use options::{MongoOptions, MongoRole, MongoSetOptions};
+pub use program::MONGODB_IMAGE_VARIABLE;
 pub use set::{Killed, MongoSet, StepDown};
 pub use status::{MemberState, MemberStatus};
 
@@ -33,14 +37,15 @@ impl Mongo {
     /// When `mongod` is not found, another server runs in `dir`, or it ends or is not ready in time; the error
     /// carries its last log lines.
     pub async fn start(dir: &Path, options: MongoOptions) -> Result<Self, Error> {
+        let role = options.role;
         let mut server = Server::start(dir, options).await?;
-        server.until(replica_set::advance).await?;
+        server.until(|port| replica_set::advance(port, role)).await?;
         Ok(Self { server })
     }
 
     /// Connection string. The same over restarts.
     pub fn uri(&self) -> String {
-        replica_set::uri(&[replica_set::address(self.server.port)])
+        replica_set::uri(&[replica_set::address(self.server.port)], self.server.options.role)
     }
 
     /// Where the server's output goes.
@@ -75,7 +80,8 @@ impl Mongo {
     /// As [`Mongo::start`]; it may be called again.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.server.restart().await?;
-        self.server.until(replica_set::advance).await
+        let role = self.server.options.role;
+        self.server.until(|port| replica_set::advance(port, role)).await
     }
 
     /// Stops the server in order; its data stays. A second call does nothing.

@@ -15,6 +15,9 @@ use crate::Error;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const GUARD: &str = include_str!("guard.sh");
 
+/// As [`Launch::log`]: the output goes where this process's own messages go, such as into the journal.
+pub const STDERR: &str = "/dev/stderr";
+
 /// How to run a [`Process`].
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -22,7 +25,7 @@ pub struct Launch<'a> {
     pub name: &'a str,
     /// Program, arguments, environment and folder; its standard streams are replaced.
     pub command: &'a Command,
-    /// Where its output is appended.
+    /// Where its output is appended; [`STDERR`] is shared and not opened, as it may be a socket.
     pub log: &'a Path,
     /// A locked file: the lock is held until the process has ended, even when this process is gone before.
     pub lock: Option<File>,
@@ -74,7 +77,8 @@ impl Process {
         let log =
             path::absolute(launch.log).map_err(Error::io(format!("resolve {}", launch.log.display())))?;
         let mut guard = guard_command(&launch, shell, &log);
-        guard.stdout(launch.lock.map_or_else(Stdio::null, Stdio::from)).stderr(append_to(&log)?);
+        let output = if is_shared(&log) { Stdio::inherit() } else { append_to(&log)? };
+        guard.stdout(launch.lock.map_or_else(Stdio::null, Stdio::from)).stderr(output);
         let mut guard = guard.spawn().map_err(Error::io(format!("start {}", launch.name)))?;
         let control = guard.stdin.take();
         Ok(Self { name: launch.name.to_owned(), log, guard, control })
@@ -158,6 +162,7 @@ impl Drop for Process {
 }
 
 fn guard_command(launch: &Launch<'_>, mut guard: Command, log: &Path) -> Command {
+    let log = if is_shared(log) { Path::new("") } else { log };
     guard.args(["-c", GUARD, "guard"]).arg(launch.orphan_grace.as_secs().to_string()).arg(log);
     guard.arg(launch.command.get_program()).args(launch.command.get_args());
     for (name, value) in launch.command.get_envs() {
@@ -172,6 +177,10 @@ fn guard_command(launch: &Launch<'_>, mut guard: Command, log: &Path) -> Command
     // A process group of its own keeps the terminal's Ctrl-C away: the parent decides on the order of stopping.
     guard.process_group(0).stdin(Stdio::piped());
     guard
+}
+
+fn is_shared(log: &Path) -> bool {
+    log == Path::new(STDERR)
 }
 
 fn append_to(log: &Path) -> Result<Stdio, Error> {

@@ -7,6 +7,7 @@ mod handshake;
 mod program;
 
 use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -42,6 +43,9 @@ pub struct RabbitMqOptions {
     pub start_timeout: Duration,
     /// Where its output goes. Default `rabbitmq.log` in its folder.
     pub log: Option<PathBuf>,
+    /// Whether it serves metrics for Prometheus, see [`RabbitMq::metrics_address`]. Default false: the plugin makes a start
+    /// slower.
+    pub metrics: bool,
 }
 
 impl Default for RabbitMqOptions {
@@ -52,6 +56,7 @@ impl Default for RabbitMqOptions {
             orphan_grace: Duration::ZERO,
             start_timeout: Duration::from_secs(90),
             log: None,
+            metrics: false,
         }
     }
 }
@@ -91,6 +96,11 @@ impl RabbitMq {
     /// AMQP URL with credentials, for clients on this machine. The same over restarts.
     pub fn amqp_url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.files.amqp_port)
+    }
+
+    /// Where it serves `/metrics`, if [`RabbitMqOptions::metrics`] says so. The same over restarts.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.files.metrics_port.map(|port| (Ipv4Addr::LOCALHOST, port).into())
     }
 
     /// The version the running server tells, such as `4.0.5`.

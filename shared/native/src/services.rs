@@ -41,6 +41,19 @@ impl Services {
         SHARED.get_or_try_init(Self::start).await
     }
 
+    /// As [`Services::start`], with a database that the caller has started, named `by` whom.
+    ///
+    /// # Errors
+    /// As [`Services::start`].
+    pub async fn start_beside(mongodb_uri: String, by: &'static str) -> Result<Self, Error> {
+        let database = Provided::Named { url: mongodb_uri, by };
+        if let Some(broker) = named(AMQP_URL_VARIABLE) {
+            return Ok(Self { broker, database, _folder: None });
+        }
+        let folder = TempFolder::new()?;
+        Ok(Self { broker: broker(folder.path()).await?, database, _folder: Some(folder) })
+    }
+
     /// As [`Services::from_env_or_start`], but a set of the caller's own, which ends when it is dropped.
     ///
     /// # Errors

@@ -8,9 +8,11 @@ mod workers;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use orderfleet_domain::saga::Policy;
+use orderfleet_domain::saga::{DeadLetterQueue, Millis, Policy};
 use orderfleet_messaging::{BrokerSettings, Counts, Inspector, Topology};
-use orderfleet_storage::{DatabaseSettings, LetterFilter, Pause, Store, StoreError, WorkerStatus};
+use orderfleet_storage::{
+    AddressInUse, DatabaseSettings, LetterFilter, Pause, Store, StoreError, WorkerStatus, queue_word,
+};
 use serde::{Serialize, Serializer};
 use tokio::time::{Instant, timeout};
 
@@ -18,8 +20,11 @@ pub use drain::{InFlight, until_drained};
 pub use queues::QueueStatus;
 pub use workers::{Circuits, STALE_AFTER, Worker};
 
-/// Longest wait for a connection to the broker, beyond what connecting takes by itself.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest wait for the broker, be it for a connection or for what all queues hold.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(8);
+/// What comes due within this time, in milliseconds, is work for workers that are here now: as long as the wait tier in which
+/// orders wait for a service that is paused or away, so that workers do not come and go with it.
+const COMING_MS: Millis = 30_000;
 
 /// What there is to see of a fleet at one moment. `None` is what could not be seen; why is in `unseen`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,6 +60,10 @@ pub struct DatabaseStatus {
     pub held: Option<u64>,
     /// Orders that owe a publish.
     pub owing: Option<u64>,
+    /// Orders whose next try comes due within seconds, or just did.
+    pub coming_due: Option<u64>,
+    /// Orders that the next sweep brings back.
+    pub to_bring_back: Option<u64>,
     /// When the next try was due of the order that has waited longest.
     pub oldest_due: Option<OldestDue>,
 }
@@ -88,7 +97,7 @@ pub struct Unseen {
 }
 
 /// A place to look at a fleet from, again and again. Connections are made when they are needed, and made again when they
-/// were lost; nothing is declared, and nothing changed.
+/// were lost, by the address of that moment; nothing is declared, and nothing changed.
 #[derive(Debug)]
 pub struct Watch {
     broker: BrokerSettings,
@@ -97,7 +106,27 @@ pub struct Watch {
     policy: Policy,
     name: String,
     inspector: Option<Inspector>,
-    store: Option<Store>,
+    store: Option<(Store, AddressInUse)>,
+}
+
+/// What is counted for people and alerts, and no decision needs. `None` is what the database does not tell in time.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// As [`DatabaseStatus::under_way`].
+    pub under_way: Option<u64>,
+    /// As [`DatabaseStatus::held`].
+    pub held: Option<u64>,
+    /// As [`DatabaseStatus::owing`].
+    pub owing: Option<u64>,
+    /// How many dead letters are open, by the last part of their queue's name.
+    pub open_letters: Option<Vec<(String, u64)>>,
+}
+
+impl Tally {
+    fn is_partial(&self) -> bool {
+        let Self { under_way, held, owing, open_letters } = self;
+        [under_way, held, owing].into_iter().any(Option::is_none) || open_letters.is_none()
+    }
 }
 
 /// What was asked for, or why it cannot be seen.
@@ -106,9 +135,16 @@ type Seen<T> = Result<T, String>;
 /// What a database that answers tells, each by itself.
 struct Told {
     ping: Duration,
-    now: Seen<Timestamp>,
+    now: Timestamp,
     workers: Seen<Vec<WorkerStatus>>,
     pauses: Seen<Vec<Pause>>,
+    coming_due: Seen<u64>,
+    to_bring_back: Seen<u64>,
+    counts: Option<OrderCounts>,
+}
+
+/// What takes the longer the more orders and dead letters there are.
+struct OrderCounts {
     under_way: Seen<u64>,
     held: Seen<u64>,
     owing: Seen<u64>,
@@ -129,11 +165,22 @@ impl Watch {
         Self { broker, database, topology, policy, name: name.to_owned(), inspector: None, store: None }
     }
 
-    /// Looks at everything once. What does not answer in its time is unseen; this never fails.
+    /// Looks at everything once. What does not answer in its time is unseen; this never fails. It takes 15 s at most: the broker has
+    /// 8 s, the database thrice the timeout of its settings, which is 5 s by default.
     pub async fn look(&mut self) -> FleetStatus {
+        self.see(true).await
+    }
+
+    /// As [`Watch::look`] at queues, workers, pauses and what comes due or is to be brought back, which take as long whatever the
+    /// database holds. Other counts are `None`, and nothing in `unseen` says so.
+    pub async fn look_at_work(&mut self) -> FleetStatus {
+        self.see(false).await
+    }
+
+    async fn see(&mut self, with_counts: bool) -> FleetStatus {
         let (counts, told) = tokio::join!(
             counts(&mut self.inspector, &self.broker, &self.topology, &self.name),
-            told(&mut self.store, &self.database, &self.name),
+            told(&mut self.store, &self.database, &self.name, with_counts),
         );
         let mut unseen = Vec::new();
         let mut see = Seeing(&mut unseen);
@@ -151,20 +198,25 @@ impl Watch {
             unseen: Vec::new(),
         };
         if let Some(told) = database {
-            let now = see.or_none("the database's clock", told.now).unwrap_or(at);
             let heard = see.or_none("workers", told.workers);
-            status.workers = heard.map(|heard| workers::workers(heard, now));
+            status.workers = heard.map(|heard| workers::workers(heard, told.now));
             status.pauses = see.or_none("pauses", told.pauses);
-            status.dead_letters = see.or_none("dead letters", told.dead_letters);
-            let oldest = see.or_none("the oldest due", told.oldest_due);
             status.database = DatabaseStatus {
                 reachable: true,
                 ping_ms: u64::try_from(told.ping.as_millis()).ok(),
-                under_way: see.or_none("orders under way", told.under_way),
-                held: see.or_none("held orders", told.held),
-                owing: see.or_none("owed publishes", told.owing),
-                oldest_due: oldest.map(|at| at.map_or(OldestDue::Nothing, OldestDue::At)),
+                coming_due: see.or_none("orders coming due", told.coming_due),
+                to_bring_back: see.or_none("orders to bring back", told.to_bring_back),
+                ..DatabaseStatus::default()
             };
+            if let Some(counts) = told.counts {
+                let database = &mut status.database;
+                database.under_way = see.or_none("orders under way", counts.under_way);
+                database.held = see.or_none("held orders", counts.held);
+                database.owing = see.or_none("owed publishes", counts.owing);
+                let oldest = see.or_none("the oldest due", counts.oldest_due);
+                database.oldest_due = oldest.map(|at| at.map_or(OldestDue::Nothing, OldestDue::At));
+                status.dead_letters = see.or_none("dead letters", counts.dead_letters);
+            }
         }
         let (workers, pauses) = (status.workers.as_deref(), status.pauses.as_deref());
         status.queues = queues::queues(&self.topology, counts.as_deref(), workers, pauses);
@@ -172,6 +224,46 @@ impl Watch {
         status.unseen = unseen;
         status
     }
+
+    /// A glance at the broker alone, many times faster than a look: whether a queue that workers consume holds anything that
+    /// nobody has. A queue that does not tell may.
+    pub async fn glance(&mut self) -> bool {
+        let inspector = inspector(&mut self.inspector, &self.broker, &self.topology, &self.name);
+        let Ok(inspector) = in_time(inspector).await else {
+            return true;
+        };
+        let holds_any = queues::hold_any(&inspector, &self.topology).await;
+        self.inspector = Some(inspector);
+        holds_any
+    }
+
+    /// Counts orders and dead letters, one kind after the other. Of many the database reads each, which may take half a minute: not
+    /// for every look.
+    pub async fn tally(&mut self) -> Tally {
+        let Ok(store) = store(&mut self.store, &self.database, &self.name).await else {
+            return Tally::default();
+        };
+        let tally = Tally {
+            under_way: store.count_under_way().await.ok(),
+            held: store.count_held().await.ok(),
+            owing: store.count_owing().await.ok(),
+            open_letters: open_letters(store, &self.policy).await,
+        };
+        if tally.is_partial() {
+            leave_outdated(&mut self.store);
+        }
+        tally
+    }
+}
+
+async fn open_letters(store: &Store, policy: &Policy) -> Option<Vec<(String, u64)>> {
+    let steps = policy.step_names().into_iter().map(DeadLetterQueue::Step);
+    let others = [DeadLetterQueue::Poison, DeadLetterQueue::Held, DeadLetterQueue::Conflict];
+    let mut counted = Vec::new();
+    for queue in steps.chain(others) {
+        counted.push((queue_word(&queue).to_owned(), store.count_open_letters(&queue).await.ok()?));
+    }
+    Some(counted)
 }
 
 impl FleetStatus {
@@ -202,10 +294,21 @@ async fn counts(
     topology: &Topology,
     name: &str,
 ) -> Seen<Vec<Option<Counts>>> {
-    let inspector = match kept.take() {
-        Some(inspector) => inspector,
-        None => connect(broker, topology, name).await?,
-    };
+    in_time(counts_of_all(kept, broker, topology, name)).await
+}
+
+async fn in_time<T>(asking: impl Future<Output = Seen<T>>) -> Seen<T> {
+    let late = || Err(format!("the broker did not answer within {} s", BROKER_TIMEOUT.as_secs()));
+    timeout(BROKER_TIMEOUT, asking).await.unwrap_or_else(|_| late())
+}
+
+async fn counts_of_all(
+    kept: &mut Option<Inspector>,
+    broker: &BrokerSettings,
+    topology: &Topology,
+    name: &str,
+) -> Seen<Vec<Option<Counts>>> {
+    let inspector = inspector(kept, broker, topology, name).await?;
     let counted = queues::counts(&inspector, topology).await;
     if counted.iter().all(Option::is_none) {
         inspector.close().await;
@@ -215,46 +318,97 @@ async fn counts(
     Ok(counted)
 }
 
-async fn connect(broker: &BrokerSettings, topology: &Topology, name: &str) -> Seen<Inspector> {
-    let connecting = Inspector::connect(broker, topology.clone(), name);
-    match timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(inspector)) => Ok(inspector),
-        Ok(Err(error)) => Err(error.told_without_secrets(broker)),
-        Err(_) => Err(format!("the broker did not answer within {} s", CONNECT_TIMEOUT.as_secs())),
+/// The connection that is kept, or a new one.
+async fn inspector(
+    kept: &mut Option<Inspector>,
+    broker: &BrokerSettings,
+    topology: &Topology,
+    name: &str,
+) -> Seen<Inspector> {
+    match kept.take() {
+        Some(inspector) => Ok(inspector),
+        None => connect(broker, topology, name).await,
     }
 }
 
-async fn told(kept: &mut Option<Store>, database: &DatabaseSettings, name: &str) -> Seen<Told> {
-    let store: &Store = match kept {
-        Some(store) => store,
-        None => kept.insert(seen(Store::connect(database, name).await)?),
-    };
+async fn connect(broker: &BrokerSettings, topology: &Topology, name: &str) -> Seen<Inspector> {
+    let connected = Inspector::connect(broker, topology.clone(), name).await;
+    connected.map_err(|error| error.told_without_secrets(broker))
+}
+
+async fn store<'a>(
+    kept: &'a mut Option<(Store, AddressInUse)>,
+    database: &DatabaseSettings,
+    name: &str,
+) -> Seen<&'a Store> {
+    match kept {
+        Some((store, _)) => Ok(store),
+        None => {
+            let address = AddressInUse::now(database);
+            let store = seen(Store::connect(database, name).await)?;
+            Ok(&kept.insert((store, address)).0)
+        }
+    }
+}
+
+/// The driver keeps the password it was given: the next look comes with that of the file.
+fn leave_outdated(kept: &mut Option<(Store, AddressInUse)>) {
+    if kept.as_ref().is_some_and(|(_, address)| address.is_outdated()) {
+        *kept = None;
+    }
+}
+
+async fn told(
+    kept: &mut Option<(Store, AddressInUse)>,
+    database: &DatabaseSettings,
+    name: &str,
+    with_counts: bool,
+) -> Seen<Told> {
+    let store = store(kept, database, name).await?;
     let begun = Instant::now();
-    seen(store.ping().await)?;
+    if let Err(error) = store.ping().await {
+        leave_outdated(kept);
+        return Err(chain(&error));
+    }
     let ping = begun.elapsed();
-    let now = Timestamp::now().as_millisecond();
-    let open = LetterFilter::default();
-    let (server, workers, pauses, under_way, held, owing, oldest_due, dead_letters) = tokio::join!(
-        store.server_state(),
+    // Everything is judged by the database's clock: that of whoever looks may be wrong.
+    let millis = seen(store.time().await)?;
+    let now = Timestamp::from_millisecond(millis).map_err(|error| chain(&error))?;
+    let counting = async { if with_counts { Some(order_counts(store).await) } else { None } };
+    let (workers, pauses, coming_due, to_bring_back, counts) = tokio::join!(
         store.workers(),
-        store.pauses(now),
+        store.pauses(millis),
+        store.coming_due(COMING_MS),
+        store.to_bring_back(),
+        counting,
+    );
+    Ok(Told {
+        ping,
+        now,
+        workers: seen(workers),
+        pauses: seen(pauses),
+        coming_due: seen(coming_due),
+        to_bring_back: seen(to_bring_back),
+        counts,
+    })
+}
+
+async fn order_counts(store: &Store) -> OrderCounts {
+    let open = LetterFilter::default();
+    let (under_way, held, owing, oldest_due, dead_letters) = tokio::join!(
         store.count_under_way(),
         store.count_held(),
         store.count_owing(),
         store.oldest_due(),
         store.count_letters(&open),
     );
-    Ok(Told {
-        ping,
-        now: seen(server).map(|server| server.local_time),
-        workers: seen(workers),
-        pauses: seen(pauses),
+    OrderCounts {
         under_way: seen(under_way),
         held: seen(held),
         owing: seen(owing),
         oldest_due: seen(oldest_due),
         dead_letters: seen(dead_letters),
-    })
+    }
 }
 
 fn seen<T>(answer: Result<T, StoreError>) -> Seen<T> {

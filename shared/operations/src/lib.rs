@@ -3,6 +3,7 @@
 //! Whatever changes something is planned first and shown, done for a reason by a person with a name, and recorded.
 
 pub mod audit;
+pub mod compat;
 pub mod conformance;
 pub mod correction;
 pub mod dead_letters;
@@ -15,6 +16,8 @@ mod operator;
 pub mod orders;
 pub mod pause;
 pub mod replay;
+pub mod scaling;
+pub mod shards;
 pub mod topology;
 
 pub use operator::{BadOperator, Operator};

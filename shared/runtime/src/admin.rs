@@ -1,4 +1,5 @@
-//! The admin port: is the process alive, is it ready for work, and what do its metrics say.
+//! The admin port: is the process alive, is it ready for work, what do its metrics say, and what does it log. Whoever reaches it
+//! needs no key: it is for operators' networks alone.
 
 use std::{
     collections::BTreeMap,
@@ -7,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, routing::get};
+
+use crate::telemetry::{BadFilter, FILTER_BYTES_MAX, LogFilter, Telemetry};
 
 /// State of the parts a process consists of. Alive means that every watched part makes progress, not that the process
 /// has a socket open; ready means that every part said so. A dependency that is down makes a process unready, never dead:
@@ -91,14 +93,38 @@ pub fn public_health_routes(health: &Arc<Health>) -> Router {
         .route("/readyz", get(move || async move { brief(ready.unready()) }))
 }
 
-/// The admin port's routes: `/healthz` and `/readyz` with a line per part that is not well, `/readyz` with the notes too, and
-/// `/metrics` in the Prometheus text format.
-pub fn routes(health: &Arc<Health>, metrics: PrometheusHandle) -> Router {
+/// The admin port's routes: `/healthz` and `/readyz` with a line per part that is not well, `/readyz` with the notes too,
+/// `/metrics` in the Prometheus text format, and `/log`: GET tells the filter of the log, PUT changes it for as long as the process
+/// lives, DELETE goes back to that of the settings.
+pub fn routes(health: &Arc<Health>, telemetry: Telemetry) -> Router {
     let (live, ready) = (Arc::clone(health), Arc::clone(health));
+    let Telemetry { metrics, log, .. } = telemetry;
     Router::new()
         .route("/healthz", get(move || async move { answer(live.stalled()) }))
         .route("/readyz", get(move || async move { with_notes(answer(ready.unready()), &ready) }))
         .route("/metrics", get(move || async move { metrics.render() }))
+        .merge(log_routes(log))
+}
+
+fn log_routes(log: LogFilter) -> Router {
+    let (changed, reset) = (log.clone(), log.clone());
+    let put = move |filter: String| async move { told(&changed, changed.set(filter.trim())) };
+    Router::new()
+        .route(
+            "/log",
+            get(move || async move { told(&log, Ok(())) })
+                .put(put)
+                .delete(move || async move { told(&reset, reset.reset()) }),
+        )
+        // A little more, so that the filter's own answer says what is wrong.
+        .layer(DefaultBodyLimit::max(2 * FILTER_BYTES_MAX))
+}
+
+fn told(log: &LogFilter, changed: Result<(), BadFilter>) -> (StatusCode, String) {
+    match changed {
+        Ok(()) => (StatusCode::OK, format!("{}\n", log.now())),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\nnothing was changed\n")),
+    }
 }
 
 fn with_notes((status, text): (StatusCode, String), health: &Health) -> (StatusCode, String) {

@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::Problem;
+use crate::{meters, problem::Problem, trace};
 
 /// Most connections at once; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -102,14 +102,18 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-/// Puts the limits, and an answer for a panic, around routes. Apply to everything but the health routes.
+/// Puts the limits, an answer for a panic, a span and a meter around routes. Apply to everything but the health routes.
 pub fn limited(router: Router, limits: Limits) -> Router {
     let permits = Arc::new(Semaphore::new(limits.concurrency_max));
     let limit = move |request: Request, next: Next| {
         let permits = Arc::clone(&permits);
         async move { limited_request(&permits, limits, request, next).await }
     };
-    router.layer(middleware::from_fn(limit)).layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+    router
+        .layer(middleware::from_fn(limit))
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(trace::serve))
+        .layer(middleware::from_fn(meters::measured))
 }
 
 async fn limited_request(permits: &Semaphore, limits: Limits, request: Request, next: Next) -> Response {

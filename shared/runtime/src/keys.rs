@@ -3,7 +3,15 @@
 //! A key is 256 random bits, so a plain SHA-256 is enough to store it: there is nothing to guess,
 //! and a slow password hash on every request would be a denial of service against ourselves.
 
-use std::{collections::HashMap, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
@@ -15,6 +23,8 @@ use subtle::ConstantTimeEq as _;
 const KEY_PREFIX: &str = "of";
 const ID_BYTES: usize = 10;
 const SECRET_BYTES: usize = 32;
+/// A key that was added or taken away counts within about so long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Who a verified key speaks for. The region is fixed when the account is created: it is part of every
 /// order id, and another region would be another id for the same idempotency key.
@@ -41,6 +51,80 @@ struct Entry {
 struct KeyFile {
     #[serde(default)]
     key: Vec<Entry>,
+}
+
+/// A key file that may change while a service runs: keys are added and taken away without a restart.
+#[derive(Debug)]
+pub struct KeyRing {
+    path: PathBuf,
+    keys: RwLock<Arc<Keys>>,
+}
+
+impl KeyRing {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`Keys::load`].
+    pub fn load(path: &Path) -> anyhow::Result<Arc<Self>> {
+        let keys = RwLock::new(Arc::new(Keys::load(path)?));
+        Ok(Arc::new(Self { path: path.to_owned(), keys }))
+    }
+
+    /// The keys as they were last read.
+    #[must_use]
+    pub fn current(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at the file every second and takes its keys over when it has changed. While it cannot be read or holds a mistake,
+    /// the keys of before go on to count, and the log says so once. Never returns.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut seen = None;
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        loop {
+            every.tick().await;
+            let ring = Arc::clone(&self);
+            // A file may be on a disk that hangs.
+            let looking = tokio::task::spawn_blocking(move || ring.refresh(seen));
+            seen = looking.await.unwrap_or(seen);
+        }
+    }
+
+    /// Reads the file if it is not the one that was seen, and returns which one it is.
+    fn refresh(&self, seen: Option<Stamp>) -> Option<Stamp> {
+        let stamp = Stamp::of(&self.path);
+        if stamp == seen {
+            return seen;
+        }
+        match Keys::load(&self.path) {
+            Ok(keys) => {
+                tracing::info!(keys = keys.len(), "API keys read");
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the API keys of before go on to count");
+            }
+        }
+        stamp
+    }
+}
+
+/// What differs between two states of a file. A link, such as those of mounted secrets, is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None` while there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some(Self { inode: metadata.ino(), size: metadata.size(), changed })
+    }
 }
 
 /// The loaded key file.
@@ -100,6 +184,11 @@ impl Keys {
                 None
             }
         }
+    }
+
+    /// Who the keys speak for, once for each key and in no order.
+    pub fn callers(&self) -> impl Iterator<Item = &Caller> {
+        self.by_id.values().map(|(_, caller)| caller)
     }
 
     /// How many keys the file holds.
@@ -182,6 +271,31 @@ mod tests {
             assert!(keys.verify(wrong).is_none(), "{wrong}");
         }
         assert!(!fs::read_to_string(&path).unwrap().contains(first.split('_').nth(2).unwrap()));
+    }
+
+    #[test]
+    fn keys_are_added_and_taken_away_while_a_broken_file_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let first = create(&path, "shop-1", "eu1").unwrap();
+        let ring = KeyRing::load(&path).unwrap();
+        let seen = ring.refresh(None);
+        let second = create(&path, "shop-1", "eu1").unwrap();
+        assert!(ring.current().verify(&second).is_none());
+        let seen = ring.refresh(seen);
+        assert!(ring.current().verify(&first).is_some() && ring.current().verify(&second).is_some());
+
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, "[[key]]\nid = 'half a").unwrap();
+        let seen = ring.refresh(seen);
+        assert!(ring.current().verify(&first).is_some());
+        fs::remove_file(&path).unwrap();
+        let seen = ring.refresh(seen);
+        assert!(ring.current().verify(&first).is_some());
+
+        fs::write(&path, text.split_once("\n\n").unwrap().1).unwrap();
+        ring.refresh(seen);
+        assert!(ring.current().verify(&first).is_none() && ring.current().verify(&second).is_some());
     }
 
     #[test]

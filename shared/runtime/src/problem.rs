@@ -70,10 +70,21 @@ impl Problem {
     }
 }
 
+/// What an answer remembers of its problem within the process.
+#[derive(Debug, Clone)]
+struct Kind(String);
+
+/// The kind of problem that an answer is, `None` for one that is no problem.
+#[must_use]
+pub fn kind_of(response: &Response) -> Option<&str> {
+    response.extensions().get().map(|Kind(kind)| kind.as_str())
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (self.status(), body).into_response();
+        response.extensions_mut().insert(Kind(self.kind().to_owned()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

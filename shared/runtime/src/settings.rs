@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail};
 use config::{Config, Environment, File, FileFormat, Value, ValueKind};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::probe::Probe;
+
 /// Every section of the settings file.
 const SECTIONS: [&str; 7] = ["broker", "database", "producer", "query", "steps", "telemetry", "worker"];
 const PREFIX: &str = "ORDERFLEET_";
@@ -28,6 +30,9 @@ pub struct Options {
     /// Prints the effective settings, secrets redacted, and exits
     #[arg(long)]
     pub print_config: bool,
+    /// Asks the process that runs with these settings, on its admin port, whether it is alive or ready; exits 0 if so, else 1
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub probe: Option<Probe>,
 }
 
 /// Reads the settings of one binary: the sections that are fields of `T`.
@@ -145,7 +150,7 @@ mod tests {
         let options = Options {
             config: Some(path),
             set: set.iter().map(|text| (*text).to_owned()).collect(),
-            print_config: false,
+            ..Options::default()
         };
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         load_from(&options, &["worker"], environment)

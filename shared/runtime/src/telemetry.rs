@@ -1,25 +1,59 @@
-//! Logs and metrics: how they leave the process. Logs go to stderr, so that stdout is data alone.
+//! Logs, metrics and traces: how they leave the process. Logs go to stderr, so that stdout is data alone.
 
-use std::{io::IsTerminal as _, time::Duration};
+mod line;
+mod log;
+mod recorder;
+mod sampling;
+mod traces;
+
+use std::{io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing::{Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+pub use log::{BadFilter, FILTER_BYTES_MAX, LogFilter};
+pub use recorder::Metrics;
+pub use traces::Traces;
+
+use line::InTrace;
+use log::{is_safe, text_fields};
 
 /// `[telemetry]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// What is logged, as a `tracing` filter such as `info` or `info,lapin=debug`.
     pub log: String,
     /// How: `text`, `json`, or `auto` for text on a terminal and JSON elsewhere.
     pub format: LogFormat,
+    /// Base address of an OTLP collector, such as `http://collector:4318`: spans are posted to `/v1/traces` below it. Without one, or
+    /// with an empty one, there are no traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// A file with headers for the collector, `name: value`, one a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_headers_file: Option<PathBuf>,
+    /// Share of the traces that begin here that are recorded, 0 to 1. What a caller has decided before is followed.
+    pub sample_ratio: f64,
 }
 
 impl Default for TelemetrySettings {
     fn default() -> Self {
-        Self { log: "info".into(), format: LogFormat::Auto }
+        Self {
+            log: "info".into(),
+            format: LogFormat::Auto,
+            otlp_endpoint: None,
+            otlp_headers_file: None,
+            sample_ratio: 1.0,
+        }
     }
 }
 
@@ -33,38 +67,41 @@ pub enum LogFormat {
     Json,
 }
 
-/// Histogram buckets in seconds, for everything from a publisher confirm to an order's whole way.
-const BUCKETS_S: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// What [`init`] has installed, as the admin port shows and changes it. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// What is logged.
+    pub log: LogFilter,
+    /// The traces, to be flushed when the process ends.
+    pub traces: Traces,
+}
 
-/// Installs the process's logger and metrics recorder and returns the handle that renders the metrics.
-/// Call once, inside the runtime.
+/// Installs the process's logger, metrics recorder and exporter of traces. Call once, inside the runtime, before anything is measured.
 ///
 /// # Errors
-/// A log filter that does not parse, or a second call.
-pub fn init(settings: &TelemetrySettings) -> anyhow::Result<PrometheusHandle> {
-    let filter = EnvFilter::try_new(&settings.log).context("setting telemetry.log")?;
+/// Settings that are wrong, or a second call.
+pub fn init(settings: &TelemetrySettings, service: &'static str) -> anyhow::Result<Telemetry> {
+    let (obeying, log) = LogFilter::new(&settings.log).context("setting telemetry.log")?;
     let json = match settings.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
-    installed.map_err(|error| anyhow::anyhow!("cannot install the logger: {error}"))?;
-
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS_S)
-        .and_then(PrometheusBuilder::install_recorder)
-        .context("cannot install the metrics recorder")?;
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        let mut every = tokio::time::interval(UPKEEP_EVERY);
-        loop {
-            every.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
-    Ok(handle)
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if json {
+        lines.json().flatten_event(true).map_event_format(InTrace::json).boxed()
+    } else {
+        lines.fmt_fields(text_fields()).map_event_format(InTrace::text).boxed()
+    };
+    let metrics = Metrics::install(service)?;
+    let traces = Traces::new(settings, service)?;
+    // Spans are for traces alone: the log's filter makes none and hides none.
+    let is_event = |metadata: &Metadata<'_>| metadata.is_event() && is_safe(metadata);
+    let events = filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE);
+    let logger =
+        tracing_subscriber::registry().with(lines.with_filter(obeying.and(events))).with(traces.layer());
+    logger.try_init().context("cannot install the logger")?;
+    Ok(Telemetry { metrics, log, traces })
 }

@@ -6,6 +6,7 @@ use mongodb::{
     Client,
     bson::{Document, doc},
     error::ErrorKind,
+    event::{EventHandler, command::CommandEvent},
     options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
 };
 
@@ -27,8 +28,35 @@ impl Store {
     pub async fn connect(settings: &DatabaseSettings, app_name: &str) -> Result<Self, StoreError> {
         let secret = settings.secret_uri()?;
         let options = options(settings, &secret, app_name).await?;
-        let shown = uri::redact(&secret);
-        let unusable = |source| StoreError::Uri(uri::redact_message(&kind(&source), &secret));
+        Self::connect_with(options, settings, &secret).await
+    }
+
+    /// As [`Store::connect`], with every command shown to `watch` before it is sent: for tests.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_watched(
+        settings: &DatabaseSettings,
+        app_name: &str,
+        watch: impl Fn(&Document) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let secret = settings.secret_uri()?;
+        let mut options = options(settings, &secret, app_name).await?;
+        options.command_event_handler = Some(EventHandler::callback(move |event| {
+            if let CommandEvent::Started(started) = event {
+                watch(&started.command);
+            }
+        }));
+        Self::connect_with(options, settings, &secret).await
+    }
+
+    async fn connect_with(
+        options: ClientOptions,
+        settings: &DatabaseSettings,
+        secret: &str,
+    ) -> Result<Self, StoreError> {
+        let shown = uri::redact(secret);
+        let unusable = |source| StoreError::Uri(uri::redact_message(&kind(&source), secret));
         let client = Client::with_options(options.clone()).map_err(unusable)?;
         let store = Self::new(&client, &settings.name, Duration::from_millis(settings.timeout_ms));
         match store.hello().await {

@@ -26,6 +26,9 @@ pub(crate) struct Pinned {
     pub(crate) steps: Vec<StepName>,
     pub(crate) accepted_at: DateTime,
     pub(crate) created_at: DateTime,
+    /// Trace context (W3C) of the message that the order came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<String>,
 }
 
 /// Written by the claim of a run that a person began with a corrected order.

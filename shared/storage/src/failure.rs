@@ -14,6 +14,8 @@ use crate::StoreError;
 const DUPLICATE_KEY: i32 = 11_000;
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
+/// LockBusy, and ConflictingOperationInProgress.
+const BUSY: [i32; 2] = [46, 117];
 /// Server errors that the same document would meet again: failed validation, too large, or of a shape that cannot be
 /// stored or updated. Whatever is about the server or its settings is not among them: no order is to blame for that.
 const REFUSALS: [i32; 10] = [
@@ -114,6 +116,11 @@ pub(crate) fn reply(order_id: &OrderId, error: &StoreError) -> StoreReply {
 /// Whether an insert met a document with the same `_id`.
 pub(crate) fn is_duplicate(error: &StoreError) -> bool {
     matches!(error, StoreError::Call { source, .. } if code(source.kind()) == Some(DUPLICATE_KEY))
+}
+
+/// Whether something else is in the way of a change of the cluster, for now: nothing was done.
+pub(crate) fn is_busy(error: &StoreError) -> bool {
+    matches!(error, StoreError::Call { source, .. } if code(source.kind()).is_some_and(|code| BUSY.contains(&code)))
 }
 
 /// The text of [`StoreReply::Refused`].

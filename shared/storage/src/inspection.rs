@@ -9,18 +9,12 @@ use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use tokio::time::Instant;
 
-use crate::{
-    Store, StoreError,
-    document::timestamp,
-    store::{DEAD_LETTERS, ORDERS},
-};
+use crate::{Store, StoreError, document::timestamp, sharding::sharded_collections};
 
 pub use schema::SchemaDifference;
 
 /// A collection of which nobody reads anything, to try a write in.
 const TRIALS: &str = "doctor";
-/// The collections that are to be sharded by `_id`.
-const SHARDED: [&str; 2] = [ORDERS, DEAD_LETTERS];
 
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,9 +126,10 @@ impl Store {
     /// # Errors
     /// This user may not read the cluster's metadata, or the database did not answer in time.
     pub async fn shard_keys(&self) -> Result<Vec<ShardKey>, StoreError> {
-        let names = SHARDED.map(|name| format!("{}.{name}", self.database.name()));
+        let names: Vec<_> =
+            sharded_collections().map(|name| format!("{}.{name}", self.database.name())).collect();
         let metadata = self.database.client().database("config").collection::<Document>("collections");
-        let find = metadata.find(doc! { "_id": { "$in": names.to_vec() } }).max_time(self.timeout);
+        let find = metadata.find(doc! { "_id": { "$in": &names } }).max_time(self.timeout);
         let found: Vec<_> =
             self.call("read the shard keys", async { find.await?.try_collect().await }).await?;
         Ok(names.into_iter().map(|name| shard_key(name, &found)).collect())
@@ -152,7 +147,11 @@ impl Store {
         Ok(resources(&status, &stats))
     }
 
-    async fn admin(&self, operation: &'static str, command: Document) -> Result<Document, StoreError> {
+    pub(crate) async fn admin(
+        &self,
+        operation: &'static str,
+        command: Document,
+    ) -> Result<Document, StoreError> {
         self.call(operation, self.database.client().database("admin").run_command(command)).await
     }
 }
@@ -176,9 +175,11 @@ fn members(status: &Document, config: Option<&Document>) -> Members {
     documents(status, "members").map(member).collect()
 }
 
-fn shard_key(collection: String, found: &[Document]) -> ShardKey {
+pub(crate) fn shard_key(collection: String, found: &[Document]) -> ShardKey {
     let metadata = found.iter().find(|found| found.get_str("_id").is_ok_and(|id| id == collection));
-    let key = metadata.and_then(|metadata| metadata.get_document("key").ok());
+    // MongoDB 8 lists a collection that is not sharded, too, once it was moved: with a key by which it cannot be split.
+    let split = metadata.filter(|metadata| !metadata.get_bool("unsplittable").unwrap_or(false));
+    let key = split.and_then(|metadata| metadata.get_document("key").ok());
     let as_declared = key.is_some_and(|key| key.len() == 1 && number(key, &["_id"]) == Some(1.0));
     ShardKey { collection, key: key.map(ToString::to_string), as_declared }
 }
@@ -246,6 +247,10 @@ mod tests {
         ] {
             assert_eq!(shard_key("f.orders".into(), &found).as_declared, declared, "{found:?}");
         }
+        let [mut whole] = metadata(doc! { "_id": 1 });
+        whole.insert("unsplittable", true);
+        let found = shard_key("f.orders".into(), &[whole]);
+        assert_eq!((found.key, found.as_declared), (None, false), "MongoDB 8: it is on one shard");
     }
 
     #[test]

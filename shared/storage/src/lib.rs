@@ -3,6 +3,7 @@
 //! One document per order is its idempotency record, saga log, fence and outbox at once. Decisions are made by the saga
 //! core and become compare-and-sets here; every answer is mapped to what the core expects in one place.
 
+mod address;
 mod balance;
 mod claim;
 mod connect;
@@ -12,15 +13,19 @@ mod error;
 mod failure;
 mod inspection;
 mod listing;
+mod meters;
 mod operator_log;
 mod order;
 mod pause;
 mod reading;
 mod replay;
 mod saga;
+mod scatter;
 mod schema;
 mod settings;
+mod sharding;
 mod store;
+mod survey;
 mod sweep;
 mod tally;
 mod unread;
@@ -28,6 +33,7 @@ mod uri;
 mod view;
 mod worker_status;
 
+pub use address::AddressInUse;
 pub use balance::{RunEnd, Standing, UnderWay};
 pub use dead_letter::{
     Attempt, Condition, Content, CorrectedLetter, DeadLetter, Ended, GROUPS_MAX, How, LETTERS_MAX, Lease,
@@ -42,9 +48,16 @@ pub use listing::{
 };
 pub use operator_log::{ActPhase, BadLogEntry, BadLogHead, LogEntry, LogHead, LogPage, LogRecord};
 pub use pause::{BadTarget, PAUSE_REASON_CHARS_MAX, PAUSES_MAX, Pause, PauseTarget, WorkedQueue};
+pub use reading::AtHand;
 pub use replay::{ItemState, Replay, ReplayItem, ReplayState};
-pub use settings::DatabaseSettings;
+pub use scatter::{SCATTERED, check_targeting};
+pub use settings::{DatabaseSettings, ZoneSettings};
+pub use sharding::{
+    Balancer, Bound, Cluster, PLACEMENTS, Placed, Placement, RANGES_MAX, SeenFrom, Shard, ShardedCollection,
+    Zoned, sharded_collections,
+};
 pub use store::Store;
+pub use survey::{Open, SurveyedOrder};
 pub use sweep::Overdue;
 pub use unread::{Readings, Unread};
 pub use view::OrderView;

@@ -1,5 +1,5 @@
-//! Orders as operators look for them: across accounts, by where they stand. These queries ask every shard, by index; each
-//! has a limit, and the database gives up on one that takes too long.
+//! Orders as operators look for them: across accounts, by where they stand. Without a region these queries ask every shard, by
+//! index; each has a limit, and the database gives up on one that takes too long.
 
 mod row;
 
@@ -12,7 +12,7 @@ use mongodb::{
     options::Hint,
 };
 use orderfleet_domain::{
-    AccountId, OrderId, StepName,
+    AccountId, KeyRange, OrderId, Region, StepName,
     saga::{CauseClass, Millis, Phase, Record},
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
@@ -23,6 +23,7 @@ use crate::{
     OrderView, Store, StoreError,
     dead_letter::{queue_of_word, queue_word},
     document::{StoredDocument, date, timestamp},
+    scatter,
 };
 
 /// Which orders; every condition that is set must hold.
@@ -32,6 +33,9 @@ pub struct OrderFilter {
     pub status: Option<OrderStatus>,
     /// Whose they are.
     pub account: Option<AccountId>,
+    /// The region in which their accounts are at home. With it the question meets the region's shards alone, with the account
+    /// beside it those of the account.
+    pub region: Option<Region>,
     /// The step in hand; of orders that have ended, the one that failed.
     pub step: Option<StepName>,
     /// Why they turned to compensation.
@@ -189,6 +193,7 @@ impl Store {
         by_phase: bool,
         limit: u32,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let is_scattered = !scatter::names_id(&filter);
         let mut find = self
             .orders
             .find(filter)
@@ -196,6 +201,9 @@ impl Store {
             .sort(sort)
             .limit(i64::from(limit))
             .max_time(self.timeout);
+        if is_scattered {
+            find = find.comment(scatter::ORDERS_LIST);
+        }
         if by_phase {
             // Orders under way are few among all; by the time of insertion it might read every order that has ended.
             find = find.hint(Hint::Keys(doc! { "phase": 1, "due_at": 1 }));
@@ -215,10 +223,12 @@ fn under_way() -> Document {
 
 /// Never empty: it is given to `$and`.
 fn conditions(wanted: &OrderFilter, after: Option<&OrderCursor>, newest_first: bool) -> Vec<Document> {
-    let OrderFilter { status, account, step, cause, created, updated, conflict, cancel, is_final } = wanted;
+    let OrderFilter { status, account, region, step, cause, created, updated, conflict, cancel, is_final } =
+        wanted;
     let mut all = vec![created.within("created_at"), updated.within("updated_at")];
     all.extend(status.map(of_status));
     all.extend(account.as_ref().map(|account| doc! { "account": account.as_str() }));
+    all.extend(region.as_ref().map(|region| at_home(region, account.as_ref())));
     all.extend(step.as_ref().map(at_step));
     all.extend(cause.map(|cause| doc! { "cause.class": cause.as_str() }));
     all.extend(conflict.then(|| doc! { "conflicts.0": { "$exists": true } }));
@@ -242,6 +252,15 @@ impl Span {
             doc! { field: range }
         }
     }
+}
+
+/// The tags of accounts can collide, so whoever names a range names the account, too.
+fn at_home(region: &Region, account: Option<&AccountId>) -> Document {
+    let KeyRange { min, max } = match account {
+        Some(account) => KeyRange::of_account(region, account),
+        None => KeyRange::of_region(region),
+    };
+    doc! { "_id": { "$gte": min, "$lt": max } }
 }
 
 fn of_status(status: OrderStatus) -> Document {

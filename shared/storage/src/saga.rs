@@ -14,7 +14,7 @@ use crate::{
     Store, claim,
     document::{CONFLICTS_MAX, Deciding, HISTORY_MAX, NewDocument, Pinned, Shared, StoredEntry, date},
     failure::{describe_bson, is_duplicate, refusal, reply},
-    reading,
+    reading::{self, AtHand},
 };
 
 impl Store {
@@ -28,7 +28,21 @@ impl Store {
         accepted_at: Timestamp,
         record: &Record,
     ) -> StoreReply {
-        let document = new_document(order_id, account, order, accepted_at, record);
+        self.insert_traced(order_id, account, order, accepted_at, record, None).await
+    }
+
+    /// As [`Store::insert`], with the trace context that the order came with, for whoever looks after it later.
+    pub async fn insert_traced(
+        &self,
+        order_id: &OrderId,
+        account: &AccountId,
+        order: &Order,
+        accepted_at: Timestamp,
+        record: &Record,
+        traceparent: Option<&str>,
+    ) -> StoreReply {
+        let mut document = new_document(order_id, account, order, accepted_at, record);
+        document.pinned.traceparent = traceparent.map(str::to_owned);
         let raw = match bson::serialize_to_raw_document_buf(&document) {
             Ok(raw) => raw,
             Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
@@ -44,7 +58,7 @@ impl Store {
     ///
     /// With a claim comes the order itself, which a worker that did not insert it has to learn. A document that cannot
     /// be read is claimed with a record that is not consistent, which the core parks, and without an order.
-    pub async fn claim(&self, order_id: &OrderId, claim: &Claim) -> (StoreReply, Option<Order>) {
+    pub async fn claim(&self, order_id: &OrderId, claim: &Claim) -> (StoreReply, Option<AtHand>) {
         self.claim_with(order_id, claim, claim::update(claim)).await
     }
 
@@ -55,7 +69,7 @@ impl Store {
         order_id: &OrderId,
         claim: &Claim,
         corrected: &Order,
-    ) -> (StoreReply, Option<Order>) {
+    ) -> (StoreReply, Option<AtHand>) {
         match claim::update_corrected(claim, corrected) {
             Ok(update) => self.claim_with(order_id, claim, update).await,
             Err(error) => (StoreReply::Refused(refusal(&describe_bson(&error))), None),
@@ -67,13 +81,13 @@ impl Store {
         order_id: &OrderId,
         claim: &Claim,
         update: Document,
-    ) -> (StoreReply, Option<Order>) {
+    ) -> (StoreReply, Option<AtHand>) {
         let filter = claim::filter(order_id.as_str(), claim);
         let call = self.orders.find_one_and_update(filter, update).return_document(ReturnDocument::After);
         match self.call("claim", call).await {
             Ok(Some(raw)) => {
-                let (record, order) = reading::read(order_id, &raw);
-                (StoreReply::Claimed(Box::new(record)), order)
+                let (record, at_hand) = reading::read(order_id, &raw);
+                (StoreReply::Claimed(Box::new(record)), at_hand)
             }
             Ok(None) => (StoreReply::NoMatch, None),
             Err(error) => (reply(order_id, &error), None),
@@ -160,6 +174,7 @@ fn new_document(
         steps: record.steps.clone(),
         accepted_at: date(accepted_at),
         created_at: now,
+        traceparent: None,
     };
     let shared = Shared {
         cancel: record.cancel,

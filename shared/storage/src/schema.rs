@@ -37,6 +37,19 @@ impl Store {
         Ok(())
     }
 
+    /// Creates the operator log alone, as [`Store::prepare`] does: for who has to record an act before there is anything else.
+    ///
+    /// # Errors
+    /// As [`Store::prepare`].
+    pub async fn prepare_operator_log(&self) -> Result<(), StoreError> {
+        for Declared { name, validator, indexes } in
+            declared().into_iter().filter(|it| it.name == OPERATOR_LOG)
+        {
+            self.prepare_collection(name, validator, indexes).await?;
+        }
+        Ok(())
+    }
+
     async fn prepare_collection(
         &self,
         name: &str,
@@ -86,7 +99,7 @@ pub(crate) struct Declared {
 pub(crate) fn declared() -> Vec<Declared> {
     let declare = |name, validator, indexes| Declared { name, validator, indexes };
     vec![
-        declare(ORDERS, (validator(), VALIDATOR_VERSION), indexes().into()),
+        declare(ORDERS, orders_validator(), indexes().into()),
         declare(DEAD_LETTERS, dead_letter::validator(), dead_letter::indexes().into()),
         declare(READINGS, unread::validator(), unread::indexes().into()),
         declare(OPERATOR_LOG, operator_log::validator(), operator_log::indexes().into()),
@@ -95,6 +108,11 @@ pub(crate) fn declared() -> Vec<Declared> {
         declare(PAUSES, pause::validator(), pause::indexes().into()),
         declare(WORKER_STATUS, worker_status::validator(), worker_status::indexes().into()),
     ]
+}
+
+/// The validator of the orders and its version.
+pub(crate) fn orders_validator() -> (Document, i32) {
+    (validator(), VALIDATOR_VERSION)
 }
 
 fn indexes() -> [IndexModel; 4] {

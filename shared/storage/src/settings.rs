@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, path::PathBuf};
 
+use orderfleet_domain::Region;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{StoreError, uri};
@@ -13,7 +14,7 @@ pub struct DatabaseSettings {
     /// Connection string of a replica set or a sharded cluster. Its write and read concerns are overruled.
     #[serde(serialize_with = "redacted")]
     pub uri: String,
-    /// File that holds the connection string; wins over `uri`.
+    /// File that holds the connection string; wins over `uri`. Read when connecting; see [`crate::AddressInUse`] for a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri_file: Option<PathBuf>,
     /// Name of the database.
@@ -24,6 +25,19 @@ pub struct DatabaseSettings {
     pub timeout_ms: u64,
     /// Longest wait of the server for a majority, in milliseconds; below `timeout_ms`, so that the server's word comes first.
     pub write_concern_timeout_ms: u64,
+    /// On a sharded cluster, where each region's orders are kept; none: anywhere. Read by `orderfleet shard` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneSettings>,
+}
+
+/// `[[database.zones]]`: a region and the shards that hold its orders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneSettings {
+    /// The region, the first part of its orders' ids; also the name of the zone.
+    pub region: Region,
+    /// Names of shards, as the cluster has them.
+    pub shards: Vec<String>,
 }
 
 impl Default for DatabaseSettings {
@@ -35,6 +49,7 @@ impl Default for DatabaseSettings {
             pool_size_max: 64,
             timeout_ms: 5_000,
             write_concern_timeout_ms: 4_000,
+            zones: Vec::new(),
         }
     }
 }
@@ -58,6 +73,7 @@ impl fmt::Debug for DatabaseSettings {
             .field("pool_size_max", &self.pool_size_max)
             .field("timeout_ms", &self.timeout_ms)
             .field("write_concern_timeout_ms", &self.write_concern_timeout_ms)
+            .field("zones", &self.zones)
             .finish()
     }
 }
@@ -87,8 +103,19 @@ mod tests {
     fn unknown_keys_are_refused_and_absent_ones_have_defaults() {
         let settings: DatabaseSettings = toml::from_str("name = 'shop'").unwrap();
         assert_eq!(settings, DatabaseSettings { name: "shop".into(), ..DatabaseSettings::default() });
-        let error = toml::from_str::<DatabaseSettings>("nam = 'shop'").unwrap_err().to_string();
-        assert!(error.contains("nam"), "{error}");
+        for wrong in [
+            "nam = 'shop'",
+            "[[zones]]\nregion = 'EU'\nshards = []",
+            "[[zones]]\nregion = 'eu1'\nshard = 'a'",
+        ] {
+            assert!(toml::from_str::<DatabaseSettings>(wrong).is_err(), "{wrong}");
+        }
+        let zones = "[[zones]]\nregion = 'eu1'\nshards = ['a', 'b']";
+        let zones = toml::from_str::<DatabaseSettings>(zones).unwrap().zones;
+        assert_eq!(
+            zones[0],
+            ZoneSettings { region: "eu1".parse().unwrap(), shards: vec!["a".into(), "b".into()] }
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A connection to the database, and the limit on every call.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{
+    future::IntoFuture,
+    time::{Duration, Instant},
+};
 
 use mongodb::{
     Client, Collection, Database,
@@ -8,8 +11,9 @@ use mongodb::{
 };
 
 use orderfleet_domain::saga::Millis;
+use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::StoreError;
+use crate::{StoreError, failure::is_duplicate, meters};
 
 /// Name of the collection of orders.
 pub(crate) const ORDERS: &str = "orders";
@@ -72,10 +76,34 @@ impl Store {
         operation: &'static str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.timeout, call.into_future()).await {
+        let started = Instant::now();
+        let span = span(operation);
+        let call = call.into_future().instrument(span.clone());
+        let result = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(StoreError::Call { operation, source: error.into() }),
             Err(_) => Err(StoreError::Timeout { operation, after: self.timeout }),
+        };
+        meters::called(operation, &result, started.elapsed());
+        // A key that is there already is an answer.
+        if result.as_ref().is_err_and(|error| !is_duplicate(error)) {
+            span.record("otel.status_code", "ERROR");
         }
+        result
     }
+}
+
+/// A call within what is being done just now. What a process does by itself, such as its heartbeat, is in no trace.
+fn span(operation: &'static str) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        "call",
+        otel.name = operation,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        db.system.name = "mongodb",
+        db.operation.name = operation,
+    )
 }

@@ -1,6 +1,6 @@
 //! What the sweeper looks for: orders that owe a publish, and deferrals that are long overdue.
 //!
-//! These are the only queries without an `_id`: they ask every shard, by index. What was swept is put aside in fields of
+//! These are the only queries of workers without an `_id`: they ask every shard, by index. What was swept is put aside in fields of
 //! their own (`sweeps`, `sweep_due`), so `due_at` stays what the saga wrote.
 
 use futures_util::TryStreamExt as _;
@@ -11,7 +11,7 @@ use orderfleet_domain::{
 };
 use serde::Deserialize;
 
-use crate::{Store, StoreError, failure::describe_bson};
+use crate::{Store, StoreError, failure::describe_bson, scatter};
 
 /// First wait after a sweep, doubled by every further one until the order owes something new: shorter than it takes people to
 /// miss an event whose sweep was in vain, and longer than a sweep under load.
@@ -35,6 +35,9 @@ pub struct Overdue {
     /// It owes a publish; otherwise its wait is over and nobody came back for it.
     #[serde(rename = "evp")]
     pub owes: bool,
+    /// The trace context that it came with.
+    #[serde(default)]
+    pub traceparent: Option<String>,
     rev: u64,
     sweeps: u32,
 }
@@ -49,15 +52,7 @@ impl Store {
         let mut found = self.owing(now, limit).await?;
         let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
         if room > 0 {
-            let late = DateTime::from_millis(now - Tier::H1.millis());
-            let waiting = doc! {
-                "phase": { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] },
-                "due_at": { "$lt": late },
-                "hold": null,
-                "evp": false,
-                "sweep_due": not_after(now),
-            };
-            found.extend(self.sweepable(waiting, doc! { "due_at": 1 }, room, now).await?);
+            found.extend(self.sweepable(late(now), doc! { "due_at": 1 }, room, now).await?);
         }
         Ok(found)
     }
@@ -67,9 +62,7 @@ impl Store {
     /// # Errors
     /// The database did not answer in time.
     pub async fn owing(&self, now: Millis, limit: u32) -> Result<Vec<Overdue>, StoreError> {
-        // An order that waits and owes its copy comes back when its wait is over, or each sweep would be an attempt.
-        let owing = doc! { "evp": true, "due_at": not_after(now), "sweep_due": not_after(now) };
-        self.sweepable(owing, doc! { "sweep_due": 1 }, limit, now).await
+        self.sweepable(owing(now), doc! { "sweep_due": 1 }, limit, now).await
     }
 
     /// Puts an order aside that was swept: 30 s after the first sweep, twice as long after each further one, at most
@@ -93,20 +86,20 @@ impl Store {
 
     async fn sweepable(
         &self,
-        mut filter: Document,
+        filter: Document,
         sort: Document,
         limit: u32,
         now: Millis,
     ) -> Result<Vec<Overdue>, StoreError> {
-        // What a newer build has written is for the sweepers of newer builds.
-        filter.insert("sv", doc! { "$not": { "$gt": i64::from(DOCUMENT_VERSION) } });
-        let fields = doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1 };
+        let fields =
+            doc! { "account": 1, "gen": 1, "fp": 1, "evp": 1, "rev": 1, "sweeps": 1, "traceparent": 1 };
         let find = self
             .orders
             .find(filter)
             .projection(fields)
             .sort(sort)
             .limit(i64::from(limit))
+            .comment(scatter::SWEEP)
             .max_time(self.timeout);
         let found: Vec<_> = self.call("sweep", async { find.await?.try_collect().await }).await?;
         let (readable, unreadable): (Vec<_>, Vec<_>) =
@@ -125,6 +118,28 @@ impl Store {
         }
         Ok(readable.into_iter().flatten().collect())
     }
+}
+
+/// Owes a publish. An order that waits and owes its copy comes back when its wait is over, or each sweep would be an attempt.
+pub(crate) fn owing(now: Millis) -> Document {
+    of_this_build(doc! { "evp": true, "due_at": not_after(now), "sweep_due": not_after(now) })
+}
+
+/// Should have been tried again more than the longest tier ago.
+pub(crate) fn late(now: Millis) -> Document {
+    of_this_build(doc! {
+        "phase": { "$in": [Phase::Run.as_str(), Phase::Comp.as_str()] },
+        "due_at": { "$lt": DateTime::from_millis(now - Tier::H1.millis()) },
+        "hold": null,
+        "evp": false,
+        "sweep_due": not_after(now),
+    })
+}
+
+/// What a newer build has written is for the sweepers of newer builds.
+fn of_this_build(mut filter: Document) -> Document {
+    filter.insert("sv", doc! { "$not": { "$gt": i64::from(DOCUMENT_VERSION) } });
+    filter
 }
 
 /// Missing, or no later than this.

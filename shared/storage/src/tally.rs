@@ -9,15 +9,19 @@ use mongodb::{
 };
 use orderfleet_domain::{
     OrderId,
-    saga::{Entry, Phase},
+    saga::{Entry, Millis, Phase},
 };
 use serde::Deserialize;
 
 use crate::{
     Store, StoreError,
     document::{StoredEntry, timestamp},
+    scatter, sweep,
 };
 
+/// More orders than this are not counted by [`Store::coming_due`] and [`Store::to_bring_back`]: whoever asks wants to know
+/// whether there is work, and about how much.
+const COUNTED_MAX: u64 = 10_000;
 /// The word for a charged attempt in an order's history.
 const ATTEMPT_FAILED: &str = "attempt_failed";
 
@@ -54,6 +58,35 @@ impl Store {
         self.count_orders("count owed publishes", doc! { "evp": true }, by_sweep).await
     }
 
+    /// How many orders that are not held have a next try that is due within so many milliseconds, or came due within as many,
+    /// by the database's clock; ten thousand at most. Their messages are about to come out of a wait tier, or just did.
+    ///
+    /// # Errors
+    /// As [`Store::count_under_way`].
+    pub async fn coming_due(&self, within: Millis) -> Result<u64, StoreError> {
+        let now = self.time().await?;
+        let mut coming = under_way();
+        let [from, to] = [now - within, now + within].map(DateTime::from_millis);
+        coming.insert("due_at", doc! { "$gte": from, "$lte": to });
+        coming.insert("hold", doc! { "$eq": null });
+        let count = self.orders.count_documents(coming).limit(COUNTED_MAX).hint(Hint::Keys(by_phase()));
+        self.call("count orders coming due", count.comment(scatter::TALLY).max_time(self.timeout)).await
+    }
+
+    /// How many orders the next sweep would bring back, by the database's clock; ten thousand at most.
+    ///
+    /// # Errors
+    /// As [`Store::count_under_way`].
+    pub async fn to_bring_back(&self) -> Result<u64, StoreError> {
+        let now = self.time().await?;
+        let count = async |filter, index| {
+            let count = self.orders.count_documents(filter).limit(COUNTED_MAX).hint(Hint::Keys(index));
+            self.call("count orders to sweep", count.comment(scatter::TALLY).max_time(self.timeout)).await
+        };
+        let owing = count(sweep::owing(now), doc! { "sweep_due": 1 }).await?;
+        Ok(owing + count(sweep::late(now), by_phase()).await?)
+    }
+
     /// When the next try of an order was due that has waited longest, or waits for the earliest one; `None` if none waits.
     ///
     /// # Errors
@@ -63,7 +96,7 @@ impl Store {
         waiting.insert("due_at", doc! { "$gt": DateTime::MIN });
         waiting.insert("hold", doc! { "$eq": null });
         let find = self.orders.find(waiting).projection(doc! { "due_at": 1 }).sort(doc! { "due_at": 1 });
-        let find = find.limit(1).hint(Hint::Keys(by_phase())).max_time(self.timeout);
+        let find = find.limit(1).hint(Hint::Keys(by_phase())).comment(scatter::TALLY).max_time(self.timeout);
         let found: Vec<_> =
             self.call("find the oldest due", async { find.await?.try_collect().await }).await?;
         let due = |raw: &RawDocument| raw.get_datetime("due_at").ok().map(timestamp);
@@ -90,8 +123,8 @@ impl Store {
         filter: Document,
         index: Document,
     ) -> Result<u64, StoreError> {
-        let count = self.orders.count_documents(filter).hint(Hint::Keys(index)).max_time(self.timeout);
-        self.call(operation, count).await
+        let count = self.orders.count_documents(filter).hint(Hint::Keys(index)).comment(scatter::TALLY);
+        self.call(operation, count.max_time(self.timeout)).await
     }
 }
 

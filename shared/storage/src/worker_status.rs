@@ -64,19 +64,29 @@ pub struct QueueLoad {
     pub handled: u64,
     /// Of those, per second since its heartbeat before.
     pub per_second: f64,
-    /// How long before it was taken the last one was accepted, in milliseconds; `None` where its message does not tell, and where
+    /// How long the last one taken had waited in the queue, in milliseconds; `None` where its message does not tell, and where
     /// none was taken since the heartbeat before.
     #[serde(default)]
     pub taken_age_ms: Option<u64>,
 }
 
-/// A worker's circuit for one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A worker's circuit for one step, and what it has heard from the service since its heartbeat before. Builds that tell no
+/// figures have none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitState {
     /// The step.
     pub step: String,
     /// `closed`, `open` or `half_open`.
     pub state: String,
+    /// Calls that have ended, with or without an answer.
+    #[serde(default)]
+    pub calls: u64,
+    /// How long these took on average, in milliseconds.
+    #[serde(default)]
+    pub latency_ms: Option<u64>,
+    /// Calls that were not made, since so many were in flight that no place came free in time.
+    #[serde(default)]
+    pub crowded_out: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use orderfleet_tests::chaos::{self, Fault, Outcome, Report};
+use orderfleet_tests::chaos::{self, Fault, OtherPrograms, Outcome, Report};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 nothing was lost, doubled or half-done; 1 a promise was broken; 2 wrong usage; 3 the run proves nothing
@@ -16,6 +16,8 @@ Examples:
   orderfleet-chaos
   orderfleet-chaos --duration 60 --seed 7 --report /tmp/chaos
   orderfleet-chaos --only 'kill,broker' --fault-every 4     only kinds whose name holds one of these words
+  orderfleet-chaos --older /tmp/release-1/debug --only 'downstream errors'    an upgrade, with failed orders
+  orderfleet-chaos --rolling 10 --duration 300              half of the workers restart every 10 seconds
   orderfleet-chaos --kinds                                  lists the kinds
 
 The report folder gets report.txt, report.json, clients.jsonl (every request and answer), faults.jsonl, the services'
@@ -51,6 +53,11 @@ struct Flags {
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     only: Vec<String>,
 
+    /// No faults but one: half of the workers get SIGTERM every so many seconds, one half after the other, and are started again.
+    /// No order may waste more than one attempt.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["only", "older"], value_parser = clap::value_parser!(u64).range(1..))]
+    rolling: Option<u64>,
+
     /// Accepted orders below which the run proves nothing; if left out, 2,000 for 180 seconds of duration, and so on.
     #[arg(long, value_name = "NUMBER")]
     orders_min: Option<usize>,
@@ -66,6 +73,11 @@ struct Flags {
     /// Another worker than that of this build, such as one with a rule broken.
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
+
+    /// Folder with the producer and the worker of an older build: the run begins with these, replaces them one by one by
+    /// those of this build, half of them back, and then all. Other faults strike only where --only names them.
+    #[arg(long, value_name = "DIR")]
+    older: Option<PathBuf>,
 
     /// Folder for report and logs; an earlier report in it is replaced. Default target/chaos/SEED.
     #[arg(long, value_name = "DIR")]
@@ -125,17 +137,33 @@ fn options(flags: &Flags) -> anyhow::Result<chaos::Options> {
     };
     let kinds: Vec<_> = Fault::all().into_iter().filter(wanted).collect();
     anyhow::ensure!(!kinds.is_empty(), "--only names no kind of fault; see --kinds");
-    let seconds = usize::try_from(flags.duration)?;
+    let mut plan = match flags.older.is_some() && flags.only.is_empty() {
+        true => Vec::new(),
+        false => chaos::plan(seed, duration, every, &kinds),
+    };
+    if let Some(seconds) = flags.rolling {
+        plan = chaos::rolling(duration, Duration::from_secs(seconds));
+    }
+    let older = flags.older.as_ref().map(|folder| folder.canonicalize().context("--older")).transpose()?;
+    if older.is_some() {
+        plan.extend(chaos::upgrade(duration, chaos::WORKERS, chaos::PRODUCERS));
+        plan.sort_by_key(|planned| planned.at);
+    }
+    let (seconds, faults_planned) = (usize::try_from(flags.duration)?, plan.len());
     let scaled = |per_run: usize| seconds.saturating_mul(per_run) / SECONDS_OF_A_RUN;
     Ok(chaos::Options {
         duration,
         rate: flags.rate,
         seed,
-        plan: chaos::plan(seed, duration, every, &kinds),
+        plan,
         drain_max: Duration::from_secs(flags.drain_max),
         orders_min: flags.orders_min.unwrap_or_else(|| scaled(ORDERS_OF_A_RUN)),
-        faults_min: flags.faults_min.unwrap_or_else(|| scaled(FAULTS_OF_A_RUN)),
-        worker: flags.worker.clone(),
+        faults_min: flags.faults_min.unwrap_or_else(|| match flags.rolling {
+            Some(_) => faults_planned,
+            None => scaled(FAULTS_OF_A_RUN),
+        }),
+        wasted_max: flags.rolling.map(|_| 1),
+        others: OtherPrograms { worker: flags.worker.clone(), older },
         report: flags.report.clone().unwrap_or_else(|| format!("target/chaos/{seed}").into()),
     })
 }

@@ -8,6 +8,7 @@ use mongodb::{
     Collection,
     bson::{Bson, Document, doc},
 };
+use orderfleet_domain::Order;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -150,6 +151,8 @@ pub(super) struct Waiting {
     pub(super) generation: u64,
     /// The hold it waits with; without one its run has failed and may be followed by another.
     pub(super) hold: Option<String>,
+    /// As it was posted.
+    pub(super) order: Order,
 }
 
 /// Orders that are held, or that failed for a technical cause, without those that hold this article.
@@ -159,7 +162,7 @@ pub(super) struct Waiting {
 pub(super) async fn waiting(database: &mongodb::Database, but_not: &str) -> anyhow::Result<Vec<Waiting>> {
     let failed = doc! { "phase": "UNDONE", "final": false };
     let filter = doc! { "$or": [{ "hold": { "$ne": null } }, failed], "order.lines.sku": { "$ne": but_not } };
-    let fields = doc! { "account": 1, "gen": 1, "hold.id": 1 };
+    let fields = doc! { "account": 1, "gen": 1, "hold.id": 1, "order": 1 };
     let found: Vec<Document> = orders(database).find(filter).projection(fields).await?.try_collect().await?;
     let waiting = |document: &Document| {
         let hold = document.get_document("hold").ok().and_then(|hold| hold.get_str("id").ok());
@@ -168,9 +171,23 @@ pub(super) async fn waiting(database: &mongodb::Database, but_not: &str) -> anyh
             account: document.get_str("account")?.to_owned(),
             generation: number(document, "gen")?,
             hold: hold.map(str::to_owned),
+            order: serde_json::from_value(plain(&document.get_document("order")?.into()))?,
         })
     };
     found.iter().map(waiting).collect()
+}
+
+/// What was posted, from how it is stored: money is text there. No posted order of a run has a time in it.
+fn plain(stored: &Bson) -> Value {
+    match stored {
+        Bson::Document(document) => {
+            document.iter().map(|(name, value)| (name.clone(), plain(value))).collect()
+        }
+        Bson::Array(values) => values.iter().map(plain).collect(),
+        Bson::Decimal128(money) => money.to_string().into(),
+        Bson::String(text) => text.as_str().into(),
+        number => number.as_i64().or(number.as_i32().map(i64::from)).into(),
+    }
 }
 
 /// Ids of all orders that have a document.

@@ -1,6 +1,6 @@
 //! The kinds of faults, and the seeded plan of when each strikes.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use fastrand::Rng;
 
@@ -13,6 +13,15 @@ pub enum Part {
     Worker,
     /// The query service.
     Query,
+}
+
+/// One of two builds of the fleet that run side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Build {
+    /// The one that the run began with.
+    Older,
+    /// The one that is tested.
+    This,
 }
 
 /// A kind of network hop; each runs through a fault proxy.
@@ -75,6 +84,10 @@ pub enum Fault {
     Kill(Part),
     /// SIGSTOP, later SIGCONT.
     Freeze(Part),
+    /// SIGTERM, and the program of a build in its place. Only in runs with two builds.
+    Replace(Part, Build),
+    /// SIGTERM to half of the workers at once, and a new start of each.
+    DrainHalf,
     /// A worker is stopped, loses its connections meanwhile, and goes on with what it had in hand.
     Zombie,
     /// A worker's clock is an hour fast or slow.
@@ -166,6 +179,7 @@ impl Fault {
         let mut all: Vec<_> =
             parts.into_iter().flat_map(|part| [Self::Kill(part), Self::Freeze(part)]).collect();
         all.extend([
+            Self::DrainHalf,
             Self::Zombie,
             Self::BrokerRestart,
             Self::BrokerKill,
@@ -188,7 +202,7 @@ impl Fault {
     }
 
     /// How long it may last, in milliseconds.
-    fn hold_ms(self) -> std::ops::Range<u64> {
+    fn hold_ms(self) -> Range<u64> {
         match self {
             // Also longer than a lease, so that others take over meanwhile.
             Self::Freeze(_) | Self::FreezeBroker => 2_000..8_000,
@@ -221,6 +235,35 @@ pub fn plan(seed: u64, duration: Duration, every: Duration, kinds: &[Fault]) -> 
     plan
 }
 
+/// Half of the workers drain at once, one half after the other, every so often.
+#[must_use]
+pub fn rolling(duration: Duration, every: Duration) -> Vec<Planned> {
+    let planned = |draw| Planned {
+        at: every.saturating_mul(u32::try_from(draw).unwrap_or(u32::MAX)),
+        fault: Fault::DrainHalf,
+        hold: Duration::ZERO,
+        draw,
+    };
+    (1..).map(planned).take_while(|planned| planned.at < duration).collect()
+}
+
+/// An upgrade within a time: workers and producers one by one, rolled back half-way, and forward again. The number of the process
+/// is drawn already.
+#[must_use]
+pub fn upgrade(duration: Duration, workers: usize, producers: usize) -> Vec<Planned> {
+    let of = |part, numbers: Range<usize>| numbers.map(move |number| (part, number));
+    let half: Vec<_> =
+        of(Part::Worker, 0..workers / 2 + 1).chain(of(Part::Producer, 0..producers / 2)).collect();
+    let all = of(Part::Worker, 0..workers).chain(of(Part::Producer, 0..producers));
+    let to = |build| move |(part, number)| (Fault::Replace(part, build), number);
+    let back = half.clone().into_iter().rev().map(to(Build::Older));
+    let steps: Vec<_> =
+        half.into_iter().map(to(Build::This)).chain(back).chain(all.map(to(Build::This))).collect();
+    let every = duration / u32::try_from(steps.len() + 1).unwrap_or(u32::MAX);
+    let planned = |(number, (fault, draw))| Planned { at: every * number, fault, hold: Duration::ZERO, draw };
+    (1..).zip(steps).map(planned).collect()
+}
+
 impl fmt::Display for Fault {
     /// Lower-case words, such as `link worker-broker black-hole`; the name in reports.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,6 +271,9 @@ impl fmt::Display for Fault {
             Self::Link(hop, harm) => write!(out, "link {} {}", words(hop, "-"), words(harm, "-")),
             Self::Downstream(misbehaviour) => write!(out, "downstream {}", words(misbehaviour, "-")),
             Self::Kill(part) => write!(out, "kill {}", words(part, "-")),
+            Self::Replace(part, build) => {
+                write!(out, "replace {} by {}", words(part, "-"), words(build, "-"))
+            }
             Self::Freeze(part) => write!(out, "freeze {}", words(part, "-")),
             other => out.write_str(&words(other, " ")),
         }
@@ -265,6 +311,20 @@ mod tests {
         assert_ne!(draw(1), draw(2));
         let drawn: BTreeSet<_> = draw(3).iter().map(|planned| planned.fault).collect();
         assert_eq!(drawn.len(), Fault::all().len());
+    }
+
+    #[test]
+    fn an_upgrade_goes_half_way_back_and_then_forward_with_every_process() {
+        let steps = upgrade(Duration::from_secs(60), 3, 2);
+        let of = |build| {
+            steps.iter().filter(move |step| matches!(step.fault, Fault::Replace(_, by) if by == build))
+        };
+        assert_eq!((of(Build::This).count(), of(Build::Older).count()), (8, 3));
+        assert!(steps[..3].iter().all(|step| matches!(step.fault, Fault::Replace(_, Build::This))));
+        assert!(steps[3..6].iter().all(|step| matches!(step.fault, Fault::Replace(_, Build::Older))));
+        let last: BTreeSet<_> = steps[6..].iter().map(|step| (step.fault, step.draw)).collect();
+        assert_eq!(last.len(), 5, "every process once");
+        assert!(steps.is_sorted_by_key(|step| step.at) && steps[10].at < Duration::from_secs(60));
     }
 
     #[test]

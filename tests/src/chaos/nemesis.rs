@@ -148,6 +148,8 @@ impl Nemesis {
         match fault {
             Fault::Kill(part) => parts::target(stage, part, draw).crash().await,
             Fault::Freeze(part) => parts::target(stage, part, draw).freeze(hold, async { Ok(()) }).await,
+            Fault::Replace(part, build) => parts::replace(stage, part, build, draw).await,
+            Fault::DrainHalf => parts::drain_half(stage, draw).await,
             Fault::Zombie => parts::zombie(stage, draw, hold).await,
             Fault::ClockStep => parts::clock_step(stage, draw, hold).await,
             Fault::CrashingBody => crashing::crashing_body(stage, &self.load, &self.watches).await,

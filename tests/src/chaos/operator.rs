@@ -58,14 +58,16 @@ impl Operator {
         }
         let broker = stage.control().await?;
         for order in fresh {
-            self.ask(&broker, &order).await?;
+            // Builds of before there were corrections leave these runs to others.
+            let corrected = stage.parts.are_of_two_builds();
+            self.ask(&broker, &order, corrected).await?;
             seen.insert(name(&order));
         }
         Ok(())
     }
 
-    async fn ask(&self, broker: &Broker, order: &Waiting) -> anyhow::Result<()> {
-        let command = command(order)?;
+    async fn ask(&self, broker: &Broker, order: &Waiting, corrected: bool) -> anyhow::Result<()> {
+        let command = command(order, corrected)?;
         let (id, run) = (order.order_id.clone(), u64::from(command.generation));
         match &order.hold {
             Some(hold) => {
@@ -104,14 +106,17 @@ fn is_left_alone(order_id: &str) -> bool {
     order_id.bytes().map(u32::from).sum::<u32>().is_multiple_of(LEFT_ALONE)
 }
 
-fn command(order: &Waiting) -> anyhow::Result<Command> {
+fn command(order: &Waiting, corrected: bool) -> anyhow::Result<Command> {
     let generation = u32::try_from(order.generation).context("a run number")?;
     let (generation, kind) = match &order.hold {
         Some(hold) => {
             let (hold, reason) = (hold.clone(), "chaos".to_owned());
             (generation, CommandKind::Resolve { hold, decision: Decision::Release, reason })
         }
-        None => (generation + 1, CommandKind::Run { order: None }),
+        None => {
+            let order = corrected.then(|| Box::new(order.order.clone()));
+            (generation + 1, CommandKind::Run { order })
+        }
     };
     let (order_id, account) = (order.order_id.parse()?, order.account.parse()?);
     Ok(Command { order_id, account, generation, fp: None, kind })

@@ -16,7 +16,9 @@ use anyhow::Context as _;
 use mongodb::{Database, bson::doc};
 use serde::Serialize;
 
-use crate::chaos::{Class, Fault, Injected, Options, Stage, Tally, Verdict, nemesis::by_kind, run::Found};
+use crate::chaos::{
+    Class, Fault, Injected, Options, Stage, Tally, Verdict, Waste, nemesis::by_kind, run::Found,
+};
 
 const VIOLATIONS_SHOWN: usize = 30;
 
@@ -60,6 +62,8 @@ pub struct Report {
     pub not_drained: Option<String>,
     /// The checker's word; none where the harness failed before.
     pub verdict: Option<Verdict>,
+    /// Attempts that were wasted.
+    pub waste: Waste,
     /// Orders that operators had run again.
     pub runs_asked: usize,
     /// Holds that operators released.
@@ -103,7 +107,8 @@ impl Surroundings {
 impl Report {
     pub(super) fn new(options: &Options, found: Found) -> Self {
         let invalid = invalid(options, &found);
-        let broken = found.verdict.as_ref().is_some_and(|verdict| !verdict.is_clean());
+        let wasteful = options.wasted_max.is_some_and(|most| found.waste.most > most);
+        let broken = wasteful || found.verdict.as_ref().is_some_and(|verdict| !verdict.is_clean());
         let late = matches!(found.drained, Some(Err(_)));
         let outcome = match () {
             () if broken || late => Outcome::Violated,
@@ -123,6 +128,7 @@ impl Report {
             drain_s,
             not_drained,
             verdict: found.verdict,
+            waste: found.waste,
             runs_asked: found.asked.runs.len(),
             releases_asked: found.asked.releases.values().map(BTreeSet::len).sum(),
             requests: found.requests,
@@ -163,6 +169,9 @@ impl Report {
             row("half-done", verdict.of(Class::HalfDone).to_string());
             row("unexpected", verdict.of(Class::Unexpected).to_string());
         }
+        let Waste { attempts, orders, most, most_of } = &self.waste;
+        let of = most_of.as_deref().unwrap_or("-");
+        row("wasted", format!("{attempts} attempts of {orders} orders, {most} at most of one ({of})"));
         row("asked for", format!("{} further runs, {} releases", self.runs_asked, self.releases_asked));
         let evidenced = self.faults.iter().filter(|fault| fault.evidence.is_some()).count();
         row("faults", format!("{} planned, {evidenced} with evidence", self.faults.len()));

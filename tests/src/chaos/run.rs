@@ -19,11 +19,13 @@ use tokio::{
 };
 
 use crate::chaos::{
-    ClientLog, Evidence, Injected, Load, Nemesis, Operator, Planned, Report, Requests, Stage, Tally, Verdict,
+    ClientLog, Evidence, Injected, Load, Nemesis, Operator, OtherPrograms, Planned, Report, Requests, Stage,
+    Tally, Verdict, Waste,
     bodies::CRASHING,
     collect, drain, judge,
     report::{Surroundings, json_lines},
     stage::EVENTS,
+    waste,
 };
 
 /// Looked at twice with this between: what is undone must stay so.
@@ -50,8 +52,10 @@ pub struct Options {
     pub orders_min: usize,
     /// With fewer faults, each with evidence, a run says nothing.
     pub faults_min: usize,
-    /// Another worker than that of this build.
-    pub worker: Option<PathBuf>,
+    /// More wasted attempts of one order than this break the promise; `None` where faults must waste some.
+    pub wasted_max: Option<u64>,
+    /// What takes the place of programs of this build.
+    pub others: OtherPrograms,
     /// Folder of the report; what an earlier run left there is removed.
     pub report: PathBuf,
 }
@@ -66,6 +70,7 @@ pub(super) struct Found {
     pub(super) drained: Option<Result<Duration, String>>,
     pub(super) asked: Requests,
     pub(super) verdict: Option<Verdict>,
+    pub(super) waste: Waste,
     /// Why the harness failed.
     pub(super) failure: Option<String>,
 }
@@ -95,9 +100,8 @@ async fn course(
     found: &mut Found,
 ) -> anyhow::Result<()> {
     say(format!("starting the fleet in {}", options.report.display()));
-    let stage = Arc::new(
-        Stage::start(&options.report, options.worker.as_deref()).await.context("the fleet does not start")?,
-    );
+    let stage =
+        Arc::new(Stage::start(&options.report, &options.others).await.context("the fleet does not start")?);
     let log = Arc::new(ClientLog::new(Some(&options.report.join("clients.jsonl")))?);
     found.surroundings = Some(Surroundings::look(&stage).await);
     say(format!("{} faults planned, {} orders a second", options.plan.len(), options.rate));
@@ -141,6 +145,9 @@ async fn course(
     found.asked = operator.asked();
 
     let mut evidence = gather(&stage, &log, &nemesis, found.asked.clone()).await?;
+    let sandbox = &stage.sandbox;
+    found.waste =
+        stage.witness.ask(|database| async move { waste::wasted(sandbox, &database).await }).await?;
     background.shutdown().await;
     evidence.exits.extend(exits.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     found.verdict = Some(judge(&evidence));

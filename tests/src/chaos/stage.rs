@@ -29,7 +29,8 @@ use crate::{
     fleet::start_sandbox,
 };
 
-const PRODUCERS: usize = 2;
+/// How many producers there are.
+pub const PRODUCERS: usize = 2;
 const DATABASE: &str = "chaos";
 /// Gets every domain event from before the first order on.
 pub(super) const EVENTS: &str = "chaos.events";
@@ -46,7 +47,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a service promises to take at most from SIGTERM to its exit, and some seconds for a busy machine.
 const STOP_GRACE: Duration = Duration::from_secs(25);
 
-pub use parts::Parts;
+pub use parts::{OtherPrograms, Parts, WORKERS};
 
 /// Everything that runs. Dropping it ends all of it.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// Held while the services misbehave.
     pub misbehaving: Mutex<()>,
+    /// Held while a process is replaced by that of another build.
+    pub replacing: Mutex<()>,
     /// Held while a worker's clock is wrong.
     pub misdated: Mutex<()>,
     /// The fault proxies.
@@ -77,12 +80,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything in a folder, with another worker than that of this build if there is one, and waits until it is
+    /// Starts everything in a folder, with other programs than those of this build where they are told, and waits until it is
     /// ready.
     ///
     /// # Errors
     /// When a part cannot be started or is not ready in time.
-    pub async fn start(folder: &Path, worker: Option<&Path>) -> anyhow::Result<Self> {
+    pub async fn start(folder: &Path, others: &OtherPrograms) -> anyhow::Result<Self> {
         let client = |timeout| reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(timeout);
         // Apart from each other, so that what steers the run does not queue behind the load. It keeps no idle connections: a
         // request that comes at the moment when the other side closes one would be reset.
@@ -118,7 +121,7 @@ impl Stage {
             config: &config,
             links: &links,
             ports: &mut ports,
-            worker,
+            others,
             crashing: Arc::default(),
         };
         let parts = start.parts(&listens)?;
@@ -130,6 +133,7 @@ impl Stage {
             database: Mutex::new(database),
             sandbox: Sandbox { http: http.clone(), url: sandbox_url },
             misbehaving: Mutex::default(),
+            replacing: Mutex::default(),
             misdated: Mutex::default(),
             links,
             shops,

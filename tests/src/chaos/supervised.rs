@@ -1,12 +1,13 @@
 //! A process of the fleet that is started again whenever it ends, as a supervisor would in production.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -33,8 +34,10 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Supervised {
     name: String,
-    program: PathBuf,
-    command: Command,
+    /// Another one after it was replaced.
+    program: RwLock<PathBuf>,
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
     log: PathBuf,
     /// An argument that no other process has, by which its process is found.
     mark: String,
@@ -65,16 +68,26 @@ impl Supervised {
     /// Starts a service with its output in `<folder>/<name>.log`.
     pub(super) fn start(folder: &Path, service: Service<'_>) -> anyhow::Result<Self> {
         let Service { name, program, config, sets, mark, admin, variables, may_abort } = service;
-        let mut command = member::command_of(&program);
-        command.envs(variables.iter().copied());
-        command.arg("--config").arg(config);
+        let mut arguments = vec!["--config".into(), config.into()];
         for set in sets.iter().chain([&mark]) {
-            command.args(["--set", set]);
+            arguments.extend(["--set".into(), set.into()]);
         }
-        let log = folder.join(format!("{name}.log"));
-        let process = Mutex::new(Some(launch(name, &command, &log)?));
-        let (name, aborts, harmed) = (name.to_owned(), AtomicU32::new(0), AtomicBool::new(false));
-        Ok(Self { name, program, command, log, mark, admin, may_abort, aborts, harmed, process })
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).to_owned()));
+        let service = Self {
+            name: name.to_owned(),
+            program: RwLock::new(program),
+            arguments,
+            variables: variables.collect(),
+            log: folder.join(format!("{name}.log")),
+            mark,
+            admin,
+            may_abort,
+            aborts: AtomicU32::new(0),
+            harmed: AtomicBool::new(false),
+            process: Mutex::new(None),
+        };
+        let process = service.launch()?;
+        Ok(Self { process: Mutex::new(Some(process)), ..service })
     }
 
     /// Its name, such as `worker-1`.
@@ -107,7 +120,7 @@ impl Supervised {
                 unplanned(format!("{} ended by itself: {status}", self.name));
             }
             sleep(RESTART_AFTER).await;
-            match launch(&self.name, &self.command, &self.log) {
+            match self.launch() {
                 Ok(started) => *process = started,
                 Err(error) => unplanned(format!("{} does not start: {error:#}", self.name)),
             }
@@ -121,12 +134,38 @@ impl Supervised {
         self.harmed.store(true, Ordering::Relaxed);
         let status = process.kill().await?;
         sleep(RESTART_AFTER).await;
-        *process = launch(&self.name, &self.command, &self.log)?;
+        *process = self.launch()?;
         self.harmed.store(false, Ordering::Relaxed);
         drop(slot);
         let after = self.alive().await?.1;
         anyhow::ensure!(after != before, "the process id is still {before}");
         Ok(format!("{}: pid {before}, {status}, then pid {after}", self.name))
+    }
+
+    /// SIGTERM, and a start of another build's program in its place. Returns the evidence: two process ids, and what the kernel
+    /// says that the second one runs.
+    ///
+    /// # Errors
+    /// When it does not end in order within `grace`, or the other does not start.
+    pub async fn replace(&self, program: &Path, grace: Duration) -> anyhow::Result<String> {
+        let (mut slot, before) = self.alive().await?;
+        let process = slot.as_mut().context("it was stopped")?;
+        self.harmed.store(true, Ordering::Relaxed);
+        let status = process.stop(grace).await?;
+        program.clone_into(&mut self.program.write().unwrap_or_else(PoisonError::into_inner));
+        *process = self.launch()?;
+        self.harmed.store(false, Ordering::Relaxed);
+        drop(slot);
+        anyhow::ensure!(status.code() == Some(0), "{} ended with {status} at SIGTERM", self.name);
+        let after = self.alive().await?.1;
+        let runs = fs::read_link(format!("/proc/{after}/exe")).context("what it runs")?;
+        anyhow::ensure!(runs == fs::canonicalize(program)?, "{} runs {}", self.name, runs.display());
+        Ok(format!("{}: pid {before} ended in order, then pid {after} of {}", self.name, runs.display()))
+    }
+
+    /// SIGTERM, and a new start; otherwise as [`Supervised::replace`].
+    pub async fn restart(&self, grace: Duration) -> anyhow::Result<String> {
+        self.replace(&self.program(), grace).await
     }
 
     /// SIGSTOP for a time, with something else done while it lasts. Returns the evidence: the kernel's word for its state.
@@ -135,19 +174,27 @@ impl Supervised {
         time: Duration,
         meanwhile: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<String> {
-        let (mut slot, pid) = self.alive().await?;
-        let process = slot.as_mut().context("it was stopped")?;
-        process.signal(Signal::Stop);
-        let done = async {
-            proc::until_state(pid, 'T').await?;
-            let done = meanwhile.await;
-            sleep(time).await;
-            done
-        };
-        let done = done.await;
-        process.signal(Signal::Continue);
+        let (mut slot, pid) = self.frozen().await?;
+        let done = meanwhile.await;
+        sleep(time).await;
+        slot.as_mut().context("it was stopped")?.signal(Signal::Continue);
         done?;
         Ok(format!("{}: pid {pid} was in state T for {time:?}", self.name))
+    }
+
+    /// SIGSTOP. One that ends before it takes effect, as over a body that crashes workers, is started again and stopped then.
+    async fn frozen(&self) -> anyhow::Result<(MutexGuard<'_, Option<Process>>, u32)> {
+        let deadline = Instant::now() + ALIVE_WITHIN;
+        loop {
+            let (mut slot, pid) = self.alive().await?;
+            let process = slot.as_mut().context("it was stopped")?;
+            process.signal(Signal::Stop);
+            let Err(error) = proc::until_state(pid, 'T').await else { return Ok((slot, pid)) };
+            process.signal(Signal::Continue);
+            drop(slot);
+            anyhow::ensure!(proc::has_ended(pid) && Instant::now() < deadline, error);
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// SIGCONT, in case it is stopped.
@@ -170,7 +217,7 @@ impl Supervised {
             let mut slot = self.process.lock().await;
             let process = slot.as_mut().context("it was stopped")?;
             let runs = process.exited()?.is_none();
-            let pids = proc::pids(&self.program, &self.mark)?;
+            let pids = proc::pids(&self.program(), &self.mark)?;
             match pids.first() {
                 Some(pid) if runs => return Ok((slot, *pid)),
                 _ => drop(slot),
@@ -179,9 +226,16 @@ impl Supervised {
             sleep(LOOK_EVERY).await;
         }
     }
-}
 
-fn launch(name: &str, command: &Command, log: &Path) -> anyhow::Result<Process> {
-    let launch = Launch { name, command, log, lock: None, orphan_grace: Duration::ZERO };
-    Process::start(launch).with_context(|| format!("cannot start {name}"))
+    fn program(&self) -> PathBuf {
+        self.program.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn launch(&self) -> anyhow::Result<Process> {
+        let mut command: Command = member::command_of(&self.program());
+        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let (name, log) = (self.name.as_str(), self.log.as_path());
+        let launch = Launch { name, command: &command, log, lock: None, orphan_grace: Duration::ZERO };
+        Process::start(launch).with_context(|| format!("cannot start {name}"))
+    }
 }

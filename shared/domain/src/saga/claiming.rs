@@ -136,8 +136,7 @@ impl Handling {
         let generation = self.delivered.command.generation;
         let is_place = matches!(self.delivered.command.kind, CommandKind::Place { .. });
         if record.sv > DOCUMENT_VERSION {
-            // Its flag is not ours to touch: what it means may have changed.
-            return self.copy(Some(Tier::M2), Then::End(Ending::Deferred));
+            return self.leave_to_newer();
         }
         if !record.is_consistent() {
             return self.poison("the order's document is inconsistent");
@@ -187,6 +186,12 @@ impl Handling {
             return self.copy(Some(Tier::S1), Then::recorded(&record, Ending::Deferred));
         }
         self.claim(policy, moment, kind, claims)
+    }
+
+    /// A newer build has written the document: this message waits for one. The document's flag is not ours to touch: what it
+    /// means may have changed.
+    pub(super) fn leave_to_newer(&mut self) -> Effect {
+        self.copy(Some(Tier::M2), Then::End(Ending::Deferred))
     }
 
     /// The message asks for a run that has not begun. What the run before still owes comes first: its event can no longer be

@@ -3,8 +3,8 @@
 use crate::{
     CommandKind, OrderId,
     saga::{
-        CallOutcome, Cause, CauseClass, Claim, Delivered, Effect, Ending, Input, Millis, Moment, Note, Phase,
-        Policy, Publication, Record, StoreReply, Tier, Verb, WorkerId, Write,
+        CallOutcome, Cause, CauseClass, Claim, DOCUMENT_VERSION, Delivered, Effect, Ending, Input, Millis,
+        Moment, Note, Phase, Policy, Publication, Record, StoreReply, Tier, Verb, WorkerId, Write,
         decide::{Choice, plan, wait_of},
     },
 };
@@ -293,6 +293,10 @@ impl Handling {
         let Some(record) = found else { return self.copy(Some(Tier::S5), Then::End(Ending::Fenced)) };
         if record.nonce == write.next.nonce {
             return self.follow(policy, moment, *write, &choice);
+        }
+        // Claimed meanwhile by a newer build: what its phase or its run number mean to that one is not known here.
+        if record.sv > DOCUMENT_VERSION {
+            return self.leave_to_newer();
         }
         if choice == Choice::MakeFinal {
             return self.look(policy, moment, 0, Some(record));

@@ -7,6 +7,7 @@ mod delivery_limit;
 mod inspection;
 mod outages;
 mod pausing;
+mod peeking;
 mod publishing;
 mod recovering;
 mod shutdown;

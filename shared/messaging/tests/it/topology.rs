@@ -1,12 +1,14 @@
 //! The topology is asserted: what is missing is declared, what differs is refused.
 
+use std::sync::Arc;
+
 use lapin::{
     options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
 use orderfleet_domain::saga::Lane;
 use orderfleet_messaging::{ConnectError, Observer, Publisher};
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{DEADLINE, Fleet, subscription, to_lane, whole_chain};
@@ -59,6 +61,45 @@ async fn a_queue_with_another_delivery_limit_is_refused_by_name() {
     }
     declare_retry(&fleet, arguments).await;
     refused_naming(&fleet, "inequivalent arg 'x-delivery-limit'").await;
+}
+
+#[tokio::test]
+async fn whoever_must_not_declare_waits_until_somebody_has_and_makes_nothing() {
+    let mut fleet = Fleet::new().await;
+    fleet.settings.declare = false;
+    let (settings, topology) = (fleet.settings.clone(), fleet.topology());
+    let waiting = tokio::spawn(async move { Publisher::connect(&settings, topology, "test").await });
+    let consumer = fleet.consumer(vec![subscription(Lane::Retry, 1, 1)]);
+    let lost = Lost::default();
+    let stop = CancellationToken::new();
+    let told = lost.0.clone();
+    let consuming = consumer.run(&lost, stop.clone(), |_| std::future::ready(()));
+    let declaring = async {
+        // By now somebody has looked, and gone without.
+        told.notified().await;
+        assert!(!waiting.is_finished());
+        fleet.settings.declare = true;
+        let declared = fleet.publisher().await;
+        let found = timeout(DEADLINE, waiting).await.unwrap().unwrap().unwrap();
+        found.publish(&to_lane(Lane::Retry, "found")).await.unwrap();
+        stop.cancel();
+        drop(declared);
+    };
+    let (consumed, ()) = timeout(DEADLINE, async { tokio::join!(consuming, declaring) }).await.unwrap();
+    consumed.unwrap();
+}
+
+/// Tells that a consumer has failed to connect.
+#[derive(Default)]
+struct Lost(Arc<Notify>);
+
+impl Observer for Lost {
+    fn subscribed(&self) {}
+    fn lost(&self, why: &str) {
+        assert!(why.contains("orderfleet topology apply"), "{why}");
+        self.0.notify_one();
+    }
+    fn alive(&self) {}
 }
 
 async fn declare_retry(fleet: &Fleet, arguments: FieldTable) {

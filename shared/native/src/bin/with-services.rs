@@ -6,7 +6,10 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context;
 use clap::Parser;
-use orderfleet_native::{AMQP_URL_VARIABLE, MONGODB_URI_VARIABLE, Services};
+use orderfleet_native::{
+    AMQP_URL_VARIABLE, MONGODB_IMAGE_VARIABLE, MONGODB_URI_VARIABLE, MongoCluster, MongoOptions, Services,
+    TempFolder,
+};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +22,11 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
 struct Args {
+    /// Let the database be a sharded cluster of a config server, two shards and a router, from the Docker image named by
+    /// ORDERFLEET_MONGODB_IMAGE if one is. Without a `mongos` in it, on PATH or named by ORDERFLEET_MONGOS the command is
+    /// skipped, which is said, and the status is 0
+    #[arg(long)]
+    sharded: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -27,12 +35,42 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    if args.sharded {
+        return run_sharded(&args.command).await;
+    }
     let services = Services::start().await?;
     for line in services.summary() {
         eprintln!("with-services: {line}");
     }
     let status = run(&args.command, &services).await;
     services.stop().await?;
+    Ok(exit_code(status?))
+}
+
+async fn run_sharded(command: &[OsString]) -> anyhow::Result<ExitCode> {
+    let image = std::env::var(MONGODB_IMAGE_VARIABLE).ok().filter(|image| !image.is_empty());
+    let options = MongoOptions { image, ..MongoOptions::default() };
+    if !MongoCluster::has_router(&options)? {
+        let looked = options.image.map_or_else(
+            || "on PATH, and none named by ORDERFLEET_MONGOS".to_owned(),
+            |image| format!("in the image {image} of {MONGODB_IMAGE_VARIABLE}"),
+        );
+        eprintln!(
+            "with-services: SKIPPED, nothing was run: a sharded cluster needs a router, and there is no mongos {looked}"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = TempFolder::new()?;
+    let mut cluster = MongoCluster::start(folder.path(), &options).await?;
+    let uri = cluster.router_uri().context("the router was there a moment ago")?;
+    eprintln!(
+        "with-services: MongoDB cluster: router {uri}, two shards, started in {:.1} s",
+        cluster.took().as_secs_f32()
+    );
+    let services = Services::start_beside(uri, "--sharded").await?;
+    let status = run(command, &services).await;
+    services.stop().await?;
+    cluster.stop().await?;
     Ok(exit_code(status?))
 }
 

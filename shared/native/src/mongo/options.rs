@@ -6,6 +6,10 @@ use std::time::Duration;
 /// Settings of a [`Mongo`](super::Mongo).
 #[derive(Debug, Clone)]
 pub struct MongoOptions {
+    /// What it is part of. Default a replica set of its own.
+    pub role: MongoRole,
+    /// A Docker image whose `mongod`, and `mongos`, run in the place of the machine's own. Default none.
+    pub image: Option<String>,
     /// Allows fault injection by the `configureFailPoint` command. Default true.
     pub test_commands: bool,
     /// See [`Launch::orphan_grace`](crate::Launch::orphan_grace). Default zero.
@@ -19,10 +23,34 @@ pub struct MongoOptions {
 impl Default for MongoOptions {
     fn default() -> Self {
         Self {
+            role: MongoRole::Alone,
+            image: None,
             test_commands: true,
             orphan_grace: Duration::ZERO,
             start_timeout: Duration::from_secs(60),
             log: None,
+        }
+    }
+}
+
+/// What a server is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MongoRole {
+    /// A replica set that is no part of a cluster.
+    Alone,
+    /// A cluster, whose metadata it holds.
+    ConfigServer,
+    /// A cluster, as the shard of this name.
+    Shard(&'static str),
+}
+
+impl MongoRole {
+    /// The name of its replica set.
+    pub(super) fn set_name(self) -> &'static str {
+        match self {
+            Self::Alone => "rs0",
+            Self::ConfigServer => "config",
+            Self::Shard(name) => name,
         }
     }
 }

@@ -4,9 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::MongoRole;
 use super::wire::{Document, Reply, run};
-
-pub(super) const NAME: &str = "rs0";
 
 /// Error codes of MongoDB's `src/mongo/base/error_codes.yml`.
 const ALREADY_INITIALIZED: i32 = 23;
@@ -19,17 +18,17 @@ pub(super) fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-pub(super) fn uri(hosts: &[SocketAddr]) -> String {
+pub(super) fn uri(hosts: &[SocketAddr], role: MongoRole) -> String {
     let hosts: Vec<String> = hosts.iter().map(SocketAddr::to_string).collect();
-    format!("mongodb://{}/?replicaSet={NAME}", hosts.join(","))
+    format!("mongodb://{}/?replicaSet={}", hosts.join(","), role.set_name())
 }
 
 /// One step of a lone server towards a writable primary; the error says what is still missing. Safe to repeat.
-pub(super) async fn advance(port: u16) -> Result<(), String> {
+pub(super) async fn advance(port: u16, role: MongoRole) -> Result<(), String> {
     if ask(port, Document::default().int("hello", 1)).await?.is_true("isWritablePrimary") {
         return Ok(());
     }
-    let alone = configuration(&[address(port)]);
+    let alone = configuration(&[address(port)], role);
     let status = ask(port, Document::default().int("replSetGetStatus", 1)).await?;
     match status.int("code") {
         Some(NOT_YET_INITIALIZED) => accepted(&ask(port, initiate(&alone)).await?)?,
@@ -42,7 +41,8 @@ pub(super) async fn advance(port: u16) -> Result<(), String> {
 
 /// Makes the server at `port` and its peers a set of `hosts`, or changes the addresses of the set that they are.
 pub(super) async fn found(port: u16, hosts: &[SocketAddr], election_timeout: Duration) -> Result<(), String> {
-    let configuration = configuration(hosts).document("settings", &timing(election_timeout));
+    let configuration =
+        configuration(hosts, MongoRole::Alone).document("settings", &timing(election_timeout));
     let reply = ask(port, initiate(&configuration)).await?;
     if reply.int("code") == Some(ALREADY_INITIALIZED) {
         return accepted(&ask(port, replace(&configuration)).await?);
@@ -68,11 +68,12 @@ fn replace(configuration: &Document) -> Document {
     Document::default().document("replSetReconfig", configuration).flag("force", true)
 }
 
-fn configuration(hosts: &[SocketAddr]) -> Document {
+fn configuration(hosts: &[SocketAddr], role: MongoRole) -> Document {
     let member =
         |(id, host): (i32, &SocketAddr)| Document::default().int("_id", id).text("host", &host.to_string());
     let members: Vec<Document> = (0..).zip(hosts).map(member).collect();
-    Document::default().text("_id", NAME).int("version", 1).array("members", &members)
+    let set = Document::default().text("_id", role.set_name()).int("version", 1).array("members", &members);
+    if role == MongoRole::ConfigServer { set.flag("configsvr", true) } else { set }
 }
 
 fn timing(election_timeout: Duration) -> Document {

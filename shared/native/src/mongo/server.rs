@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::replica_set::{self, ask};
+use super::program::{Place, Program};
+use super::replica_set::ask;
 use super::wire::Document;
-use super::{MongoOptions, program};
-use crate::process::{Launch, Process, Signal};
+use super::{MongoOptions, MongoRole};
+use crate::process::{Process, Signal};
 use crate::ready::{lock, until_ready};
 use crate::{Error, Ports};
 
@@ -18,8 +19,8 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 pub(super) struct Server {
     pub(super) port: u16,
     pub(super) log: PathBuf,
+    pub(super) options: MongoOptions,
     dir: PathBuf,
-    options: MongoOptions,
     process: Process,
 }
 
@@ -75,16 +76,10 @@ impl Server {
 }
 
 async fn start_process(dir: &Path, log: &Path, port: u16, options: &MongoOptions) -> Result<Process, Error> {
-    let mut command = Command::new(program::find()?);
-    command.current_dir(dir).args(arguments(port, options));
-    let launch = Launch {
-        name: "MongoDB",
-        command: &command,
-        log,
-        lock: Some(lock(dir).await?),
-        orphan_grace: options.orphan_grace,
-    };
-    let mut process = Process::start(launch)?;
+    let program = Program::mongod(options.image.as_deref())?;
+    let (lock, orphan_grace) = (lock(dir).await?, options.orphan_grace);
+    let mut process =
+        program.start(&arguments(port, options), Place { name: "MongoDB", dir, log, lock, orphan_grace })?;
     until_ready(&mut process, options.start_timeout, || answers(port)).await?;
     Ok(process)
 }
@@ -107,7 +102,16 @@ fn arguments(port: u16, options: &MongoOptions) -> Vec<String> {
     .map(str::to_owned)
     .into();
     arguments.push(format!("--port={port}"));
-    arguments.push(format!("--replSet={}", replica_set::NAME));
+    arguments.push(format!("--replSet={}", options.role.set_name()));
+    match options.role {
+        MongoRole::Alone => {}
+        MongoRole::ConfigServer => arguments.push("--configsvr".to_owned()),
+        MongoRole::Shard(_) => {
+            arguments.push("--shardsvr".to_owned());
+            // What was moved away is deleted at once, and not after 15 minutes: who looks into a shard sees what it has.
+            arguments.extend(parameter("orphanCleanupDelaySecs=0"));
+        }
+    }
     arguments.extend(parameter("diagnosticDataCollectionEnabled=false"));
     // At SIGTERM a primary waits for a successor; a set of one has none.
     arguments.extend(parameter("shutdownTimeoutMillisForSignaledShutdown=0"));

@@ -15,7 +15,7 @@ use tokio::{join, try_join};
 use super::replica_set::{self, accepted, ask};
 use super::server::Server;
 use super::wire::Document;
-use super::{MemberState, MemberStatus, MongoSetOptions, status};
+use super::{MemberState, MemberStatus, MongoRole, MongoSetOptions, status};
 use crate::ready::until;
 use crate::{Error, Signal};
 
@@ -104,7 +104,7 @@ impl MongoSet {
 
     /// Connection string with the advertised addresses. The same over restarts and changes of primary.
     pub fn uri(&self) -> String {
-        replica_set::uri(&self.advertised)
+        replica_set::uri(&self.advertised, MongoRole::Alone)
     }
 
     /// Where a member's output goes.

@@ -21,6 +21,7 @@ pub(super) struct Files {
     pub(super) ctl_script: PathBuf,
     pub(super) amqp_port: u16,
     pub(super) epmd_port: u16,
+    pub(super) metrics_port: Option<u16>,
     distribution_port: u16,
 }
 
@@ -37,12 +38,14 @@ impl Files {
             ctl_script: dir.join("rabbitmqctl"),
             amqp_port: ports.take("amqp")?,
             epmd_port: ports.take("epmd")?,
+            metrics_port: if options.metrics { Some(ports.take("metrics")?) } else { None },
             distribution_port: ports.take("distribution")?,
             dir,
         };
         let write = |name: &str, text: &str| fs::write(files.dir.join(name), text).map_err(io("write into"));
         write("advanced.config", &files.settings(options))?;
-        write("enabled_plugins", "[].\n")?;
+        let plugins = if options.metrics { "[rabbitmq_prometheus].\n" } else { "[].\n" };
+        write("enabled_plugins", plugins)?;
         write("rabbitmq-env.conf", "")?;
         write("rabbitmqctl", &files.ctl_script_text(options.image.is_some()))?;
         fs::set_permissions(&files.ctl_script, fs::Permissions::from_mode(0o755))
@@ -55,11 +58,18 @@ impl Files {
         let confirm_timeout = options.dead_letter_confirm_timeout.map_or_else(String::new, |timeout| {
             format!(",\n  {{dead_letter_worker_publisher_confirm_timeout, {}}}", timeout.as_millis())
         });
+        let metrics = self.metrics_port.map_or_else(String::new, |port| {
+            format!(
+                ",\n{{rabbitmq_prometheus, [\n  \
+                   {{tcp_config, [{{ip, \"127.0.0.1\"}}, {{port, {port}}}]}}\n\
+                 ]}}"
+            )
+        });
         format!(
             "[{{rabbit, [\n  \
                {{tcp_listeners, [{{\"127.0.0.1\", {port}}}]}},\n  \
                {{disk_free_limit, {DISK_FREE_LIMIT_BYTES}}}{confirm_timeout}\n\
-             ]}}].\n",
+             ]}}{metrics}].\n",
             port = self.amqp_port,
         )
     }

@@ -123,7 +123,11 @@ pub(super) mod tests {
             at: Timestamp::UNIX_EPOCH,
             draining: false,
             queues: vec![load],
-            circuits: vec![CircuitState { step: "inventory".into(), state: "open".into() }],
+            circuits: vec![CircuitState {
+                step: "inventory".into(),
+                state: "open".into(),
+                ..CircuitState::default()
+            }],
             pauses: Vec::new(),
         }
     }

@@ -55,7 +55,8 @@ pub(super) fn outgoing(
     let (kind, body) = message(letter, content, course, corrected, reason)?;
     let mut headers = Headers::new(&kind)
         .message_id(&format!("replay.{}.{}", letter.id, course.generation()?))
-        .traceparent(content.header("traceparent"));
+        .traceparent(content.header("traceparent"))
+        .new_trace();
     if let (Some(order_id), Some(account)) = (&letter.order_id, &letter.account) {
         headers = headers.order(order_id, account);
     }

@@ -10,7 +10,7 @@ use super::{
     listing::{LETTERS_MAX, SCAN_TIMEOUT},
     stored::malformed,
 };
-use crate::{Store, StoreError, order::StoredOrder};
+use crate::{Store, StoreError, order::StoredOrder, scatter};
 
 /// A dead letter that a corrected order is kept with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Store {
         };
         let fields = doc! { "order_id": 1, "gen": 1, "ended.how": 1, "correction": 1 };
         let find = self.dead_letters.find(filter).projection(fields).sort(doc! { "first_seen": 1, "_id": 1 });
-        let find = find.limit(i64::from(LETTERS_MAX)).max_time(SCAN_TIMEOUT);
+        let find = find.limit(i64::from(LETTERS_MAX)).comment(scatter::LETTERS).max_time(SCAN_TIMEOUT);
         // Read one by one: of the orders themselves, which may be large, none is kept.
         let found = async { find.await?.map_ok(|raw| read(&raw)).try_collect::<Vec<_>>().await };
         self.scan("find corrected dead letters", found).await?.into_iter().collect()

@@ -7,17 +7,18 @@ use mongodb::{
     Cursor,
     bson::{Document, RawDocument, RawDocumentBuf, doc},
 };
-use orderfleet_domain::OrderId;
+use orderfleet_domain::{OrderId, saga::DeadLetterQueue};
 
 use super::{
     filter::LetterFilter,
-    letter::{Content, Letter, LetterCursor},
+    letter::{Content, Letter, LetterCursor, queue_name},
     stored::{document, malformed, projection, read, read_content},
 };
 use crate::{
     Store, StoreError,
     document::{date, timestamp},
     failure::is_duplicate,
+    scatter,
 };
 
 /// Most letters that one call of [`Store::list_letters`] returns.
@@ -77,7 +78,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let find = self.dead_letters.find(filter.document()).projection(doc! { "_id": 1 }).sort(by_age());
-        let find = find.limit(i64::from(limit)).max_time(SCAN_TIMEOUT);
+        let find = find.limit(i64::from(limit)).comment(scatter::LETTERS).max_time(SCAN_TIMEOUT);
         let found: Vec<_> = self.scan("list dead letters", async { find.await?.try_collect().await }).await?;
         Ok(found.iter().map(|raw| id(raw)).collect())
     }
@@ -122,7 +123,7 @@ impl Store {
             return Ok(LetterPage::default());
         }
         let find = self.dead_letters.find(filter).projection(projection()).sort(sort);
-        let find = find.limit(i64::from(limit)).max_time(SCAN_TIMEOUT);
+        let find = find.limit(i64::from(limit)).comment(scatter::LETTERS).max_time(SCAN_TIMEOUT);
         let found: Vec<_> = self.scan("list dead letters", async { find.await?.try_collect().await }).await?;
         Ok(page(&found, limit))
     }
@@ -132,7 +133,18 @@ impl Store {
     /// # Errors
     /// The database did not answer in time.
     pub async fn count_letters(&self, filter: &LetterFilter) -> Result<u64, StoreError> {
-        let count = self.dead_letters.count_documents(filter.document()).max_time(SCAN_TIMEOUT);
+        let count = self.dead_letters.count_documents(filter.document()).comment(scatter::LETTERS);
+        let count = count.max_time(SCAN_TIMEOUT);
+        self.scan("count dead letters", count).await
+    }
+
+    /// How many dead letters of a queue are open, by an index.
+    ///
+    /// # Errors
+    /// The database did not answer in time.
+    pub async fn count_open_letters(&self, queue: &DeadLetterQueue) -> Result<u64, StoreError> {
+        let open = doc! { "ended": null, "queue": queue_name(queue) };
+        let count = self.dead_letters.count_documents(open).comment(scatter::LETTERS).max_time(SCAN_TIMEOUT);
         self.scan("count dead letters", count).await
     }
 
@@ -148,6 +160,7 @@ impl Store {
         limit: Option<u32>,
     ) -> Result<impl Stream<Item = Result<Exported, StoreError>> + use<>, StoreError> {
         let find = self.dead_letters.find(filter.document()).sort(by_age()).batch_size(BATCH);
+        let find = find.comment(scatter::LETTERS);
         // To the server a limit of 0 is none.
         let find = find.limit(limit.map_or(0, |limit| i64::from(limit.max(1))));
         let cursor = self.scan("export dead letters", find).await?;
@@ -177,7 +190,7 @@ impl Store {
     }
 
     /// As [`Store::call`], with the time of a query that goes through many letters.
-    pub(super) async fn scan<T>(
+    pub(crate) async fn scan<T>(
         &self,
         operation: &'static str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,

@@ -17,7 +17,7 @@ use super::{
     listing::{SCAN_TIMEOUT, by_age},
     stored::{UNTOLD, malformed, untold},
 };
-use crate::{Store, StoreError, document::timestamp};
+use crate::{Store, StoreError, document::timestamp, scatter};
 
 /// Most groups that are told apart, the largest.
 pub const GROUPS_MAX: u32 = 500;
@@ -177,13 +177,14 @@ impl Store {
     /// The build of the oldest letter of a filter, by the index of letters that failed alike.
     async fn first_build(&self, alike: Document) -> Result<Option<String>, StoreError> {
         let find = self.dead_letters.find_one(alike).sort(doc! { "first_seen": 1 });
-        let find = find.projection(doc! { "build": 1 }).max_time(self.timeout);
+        let find = find.projection(doc! { "build": 1 }).comment(scatter::LETTERS).max_time(self.timeout);
         let found = self.call("find a dead letter", find).await?;
         Ok(found.map(|raw| read::<First>(&raw)).transpose()?.and_then(|first| first.build))
     }
 
     async fn grouped(&self, pipeline: Vec<Document>) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let aggregate = self.dead_letters.aggregate(pipeline).max_time(SCAN_TIMEOUT);
+        let aggregate =
+            self.dead_letters.aggregate(pipeline).comment(scatter::LETTERS).max_time(SCAN_TIMEOUT);
         let aggregate = aggregate.with_type::<RawDocumentBuf>();
         self.scan("group dead letters", async { aggregate.await?.try_collect().await }).await
     }

@@ -24,6 +24,8 @@ pub struct SchemaDifference {
     pub what: String,
     /// What mends it.
     pub fix: String,
+    /// Whether a start of any service fails at it.
+    pub stops_a_start: bool,
 }
 
 impl Store {
@@ -97,7 +99,9 @@ fn index_difference(
     }
     let fix =
         format!("db.{collection}.dropIndex(\"{name}\"), then start a worker of this build: it makes it anew");
-    Some(difference(collection, format!("index {name} has other options"), fix))
+    let what = format!("index {name} has other options");
+    // An index of the same keys cannot be made with other options.
+    Some(SchemaDifference { stops_a_start: true, ..difference(collection, what, fix) })
 }
 
 /// The options that decide what an index is good for.
@@ -126,7 +130,7 @@ fn index_name(keys: &Document) -> String {
 }
 
 fn difference(collection: &str, what: String, fix: String) -> SchemaDifference {
-    SchemaDifference { collection: collection.to_owned(), what, fix }
+    SchemaDifference { collection: collection.to_owned(), what, fix, stops_a_start: false }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ async fn a_live_lease_excludes_others_but_not_its_owner() {
         assert_eq!(db.store.claim(&id, &db.go_on("w2")).await, (StoreReply::NoMatch, None));
 
         let again = db.go_on("w1");
-        let (reply, stored_order) = db.store.claim(&id, &again).await;
-        let record = claimed(reply);
+        let (reply, at_hand) = db.store.claim(&id, &again).await;
+        let (record, stored_order) = (claimed(reply), at_hand.map(|at_hand| at_hand.order));
         let expected = Record { epoch: 2, rev: 2, nonce: again.nonce, ..first };
         assert_eq!((&record, stored_order), (&expected, Some(order())));
         assert_eq!(db.stored(&id).await, record);
@@ -191,8 +191,8 @@ async fn a_run_on_a_corrected_order_works_on_it_as_do_the_runs_after_it() {
         let id = db.given("a", &undone).await;
         let corrected = Order { payment_ref: "pay_corrected".parse().unwrap(), ..order() };
         let claim = db.claim("w2", ClaimKind::NewRun);
-        let (reply, worked) = db.store.claim_corrected(&id, &claim, &corrected).await;
-        let record = claimed(reply);
+        let (reply, at_hand) = db.store.claim_corrected(&id, &claim, &corrected).await;
+        let (record, worked) = (claimed(reply), at_hand.map(|at_hand| at_hand.order));
         assert_eq!((record.generation, record.sv, worked), (2, DOCUMENT_VERSION, Some(corrected.clone())));
         let twice = db.store.claim_corrected(&id, &claim, &order()).await;
         assert_eq!(twice, (StoreReply::NoMatch, None), "run 2 starts once");
@@ -200,7 +200,8 @@ async fn a_run_on_a_corrected_order_works_on_it_as_do_the_runs_after_it() {
         let ended = doc! { "$set": { "phase": "UNDONE", "lease_until": null, "owner": null } };
         db.orders().update_one(doc! { "_id": id.as_str() }, ended).await.unwrap();
         let third = Claim { generation: 2, ..db.claim("w3", ClaimKind::NewRun) };
-        let (reply, worked) = db.store.claim(&id, &third).await;
+        let (reply, at_hand) = db.store.claim(&id, &third).await;
+        let worked = at_hand.map(|at_hand| at_hand.order);
         assert_eq!((claimed(reply).sv, worked), (DOCUMENT_VERSION, Some(corrected.clone())));
         let view = db.store.find_for_account(&id, &account()).await.unwrap().unwrap();
         assert_eq!((view.order, view.correction), (order(), Some((2, corrected))), "what was posted stays");

@@ -245,6 +245,9 @@ async fn every_list_goes_by_an_index() {
     in_database(async |db| {
         one_of_each(&db).await;
         let all = OrderFilter::default;
+        if db.is_on_a_router().await {
+            return;
+        }
         let lists = [
             (all(), "IXSCAN { created_at: 1 }"),
             (OrderFilter { account: Some(account()), ..all() }, "IXSCAN { account: 1, created_at: -1 }"),

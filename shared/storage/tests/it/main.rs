@@ -18,6 +18,7 @@ mod pauses;
 mod replays;
 mod schema;
 mod support;
+mod surveys;
 mod sweeps;
 mod targeting;
 mod writes;

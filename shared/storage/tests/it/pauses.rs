@@ -79,7 +79,11 @@ fn status(instance: &str, in_hand: u64) -> WorkerStatus {
             per_second: 4.5,
             taken_age_ms: Some(12),
         }],
-        circuits: vec![CircuitState { step: "inventory".into(), state: "closed".into() }],
+        circuits: vec![CircuitState {
+            step: "inventory".into(),
+            state: "closed".into(),
+            ..CircuitState::default()
+        }],
         pauses: vec!["queue:retry".into()],
     }
 }

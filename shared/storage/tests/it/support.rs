@@ -4,7 +4,7 @@ use std::{
     future::Future,
     process,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -14,11 +14,11 @@ use mongodb::{
     bson::{Document, doc},
 };
 use orderfleet_domain::{
-    AccountId, Fingerprint, Order, OrderId, StepName,
+    AccountId, Fingerprint, KeyRange, Order, OrderId, StepName,
     saga::{Claim, ClaimKind, Expect, Millis, Nonce, Phases, Record, StoreReply, WorkerId, Write},
 };
 use orderfleet_native::Services;
-use orderfleet_storage::{DatabaseSettings, Store};
+use orderfleet_storage::{DatabaseSettings, Shard, Store, check_targeting, sharded_collections};
 
 pub(crate) const NOW: Millis = 1_800_000_000_000;
 pub(crate) const LEASE_MS: Millis = 30_000;
@@ -29,9 +29,11 @@ pub(crate) struct Fixture {
     pub(crate) database: Database,
     pub(crate) settings: DatabaseSettings,
     nonces: AtomicU64,
+    untargeted: Arc<Mutex<Vec<String>>>,
 }
 
-/// Runs a test in a database of its own, which is dropped afterwards, also when the test fails.
+/// Runs a test in a database of its own, which is dropped afterwards, also when the test fails. On a sharded cluster its
+/// collections are sharded; anywhere, what its store asks of those must name the shards it needs.
 pub(crate) async fn in_database<F>(test: impl FnOnce(Arc<Fixture>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -47,21 +49,57 @@ where
         ..DatabaseSettings::default()
     };
     let fixture = Arc::new(Fixture::new(settings).await);
-    let database = fixture.database.clone();
+    let (database, untargeted) = (fixture.database.clone(), fixture.untargeted.clone());
     let outcome = tokio::spawn(test(fixture)).await;
     database.drop().await.unwrap();
     if let Err(failed) = outcome {
         std::panic::resume_unwind(failed.into_panic());
     }
+    assert_eq!(*untargeted.lock().unwrap(), [""; 0], "neither by _id nor one of SCATTERED");
 }
 
 impl Fixture {
     pub(crate) async fn new(settings: DatabaseSettings) -> Self {
-        let store = Store::connect(&settings, "storage-test").await.unwrap();
+        let untargeted = Arc::new(Mutex::new(Vec::new()));
+        let found = untargeted.clone();
+        let watch = move |command: &Document| {
+            let target = command.values().next().and_then(|value| value.as_str());
+            if target.is_some_and(|target| sharded_collections().any(|name| name == target)) {
+                found.lock().unwrap().extend(check_targeting(command).err());
+            }
+        };
+        let store = Store::connect_watched(&settings, "storage-test", watch).await.unwrap();
         store.prepare().await.unwrap();
         let client = Client::with_uri_str(&settings.uri).await.unwrap();
         let database = client.database(&settings.name);
-        Self { store, database, settings, nonces: AtomicU64::new(1) }
+        let fixture = Self { store, database, settings, nonces: AtomicU64::new(1), untargeted };
+        if fixture.is_on_a_router().await {
+            fixture.spread().await;
+        }
+        fixture
+    }
+
+    /// Shards what is to be sharded, and moves half of what the tests store to the other shard.
+    async fn spread(&self) {
+        for collection in sharded_collections() {
+            self.store.shard_by_id(collection).await.unwrap();
+        }
+        let cluster = self.store.cluster().await.unwrap().unwrap();
+        for collection in &cluster.collections {
+            let is_other = |shard: &&Shard| shard.name != collection.ranges[0].shard;
+            let other = cluster.shards.iter().find(is_other).unwrap();
+            let half = match collection.name {
+                "replay_items" => KeyRange { min: "r1.0000001".into(), max: "r1/".into() },
+                _ => KeyRange::of_account(&"eu1".parse().unwrap(), &account()).pieces(2).remove(1),
+            };
+            self.store.move_range(collection.name, &half, &other.name).await.unwrap();
+        }
+    }
+
+    /// Whether the tests run through a router, which has no profiler: `make test-sharded`.
+    pub(crate) async fn is_on_a_router(&self) -> bool {
+        let hello = self.database.run_command(doc! { "hello": 1 }).await.unwrap();
+        hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
     }
 
     pub(crate) fn orders(&self) -> Collection<Document> {

@@ -51,8 +51,8 @@ async fn heal_once(stage: &Stage, planned: &Planned, locked: &mut Locked<'_>) ->
             }
         }
         Fault::Downstream(_) => stage.misbehave(&[]).await?,
-        // What it killed is started again by its supervisor, and what it published stays.
-        Fault::Kill(_) | Fault::CrashingBody | Fault::Poison => {}
+        // What it has ended is started again by its supervisor, and what it published stays.
+        Fault::Kill(_) | Fault::Replace(..) | Fault::DrainHalf | Fault::CrashingBody | Fault::Poison => {}
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::chaos::{Fault, Hop, Stage};
 pub(super) enum Locked<'a> {
     Broker(MutexGuard<'a, RabbitMq>),
     Database(MutexGuard<'a, MongoSet>),
-    /// The services, or the clocks of the workers.
+    /// The services, the clocks of the workers, or their builds.
     Others(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>),
     Nothing,
 }
@@ -39,6 +39,8 @@ impl<'a> Locked<'a> {
             }
             // Its evidence does not tell by which of the clocks an order was worked on.
             Fault::ClockStep => Self::Others(stage.misdated.lock().await),
+            // One by one, in the order of the plan.
+            Fault::Replace(..) | Fault::DrainHalf => Self::Others(stage.replacing.lock().await),
             Fault::Kill(_) | Fault::Freeze(_) | Fault::Zombie | Fault::Link(Hop::ClientProducer, _) => {
                 Self::Nothing
             }

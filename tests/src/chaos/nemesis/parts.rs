@@ -3,16 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
 use mongodb::{
     Database,
     bson::{Document, doc},
 };
 use tokio::time::sleep;
 
-use crate::chaos::{Part, Stage, supervised::Supervised};
+use crate::chaos::{Build, Part, Stage, supervised::Supervised};
 
 const HOUR_MS: i64 = 3_600_000;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What a service promises to take at most from SIGTERM to its exit, and some seconds for a busy machine.
+const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How much longer than planned a clock stays wrong by which no order was worked on yet.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -25,6 +28,26 @@ pub(super) fn target(stage: &Stage, part: Part, draw: usize) -> &Supervised {
         Part::Worker => &parts.workers[draw % parts.workers.len()],
         Part::Query => &parts.query,
     }
+}
+
+/// A process ends in order and a build's own takes its place; the next one is not touched before it is ready.
+pub(super) async fn replace(stage: &Stage, part: Part, build: Build, draw: usize) -> anyhow::Result<String> {
+    let replaced = target(stage, part, draw);
+    let evidence = replaced.replace(&stage.parts.program(part, build)?, STOP_GRACE).await?;
+    stage.until_one_is_ready(replaced).await?;
+    Ok(evidence)
+}
+
+/// Half of the workers, the larger one of an odd number, drain at once and are started again; the next ones are not touched before
+/// all are ready.
+pub(super) async fn drain_half(stage: &Stage, draw: usize) -> anyhow::Result<String> {
+    let workers = &stage.parts.workers;
+    let half = workers.len().div_ceil(2);
+    let chosen =
+        || (0..half).map(|number| &workers[draw.wrapping_mul(half).wrapping_add(number) % workers.len()]);
+    let evidence = try_join_all(chosen().map(|worker| worker.restart(STOP_GRACE))).await?;
+    try_join_all(chosen().map(|worker| stage.until_one_is_ready(worker))).await?;
+    Ok(evidence.join("; "))
 }
 
 /// A worker that is ready is stopped with orders in hand; its deliveries go to others, since the broker's connections are

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::chaos::{Evidence, judge};
+use crate::chaos::{Evidence, OtherPrograms, judge};
 
 fn options() -> Options {
     Options {
@@ -14,7 +14,8 @@ fn options() -> Options {
         drain_max: Duration::from_secs(1),
         orders_min: 0,
         faults_min: 0,
-        worker: None,
+        wasted_max: None,
+        others: OtherPrograms::default(),
         report: "unused".into(),
     }
 }
@@ -71,4 +72,13 @@ fn a_late_drain_is_a_broken_promise_and_goes_before_an_invalid_run() {
     let (outcome, text) = outcome(&options(), found);
     assert_eq!(outcome, Outcome::Violated);
     assert!(text.contains("not within 60 s") && text.contains("no evidence of"), "{text}");
+}
+
+#[test]
+fn an_order_that_wasted_more_attempts_than_it_may_breaks_the_promise() {
+    let found = |most| Found { waste: Waste { most, ..Waste::default() }, ..found() };
+    let strict = Options { wasted_max: Some(1), ..options() };
+    assert_eq!(outcome(&strict, found(1)).0, Outcome::Passed);
+    assert_eq!(outcome(&strict, found(2)).0, Outcome::Violated);
+    assert_eq!(outcome(&options(), found(2)).0, Outcome::Passed);
 }

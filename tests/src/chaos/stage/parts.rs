@@ -14,14 +14,15 @@ use orderfleet_native::Ports;
 use super::address;
 use crate::{
     chaos::{
-        Links,
+        Build, Links, Part,
         bodies::CRASHING,
         supervised::{Service, Supervised},
     },
     member::program,
 };
 
-const WORKERS: usize = 3;
+/// How many workers there are.
+pub const WORKERS: usize = 3;
 const CLOCK_VARIABLE: &str = "ORDERFLEET_CLOCK_FILE";
 const ABORT_VARIABLE: &str = "ORDERFLEET_ABORT_ON_SKU";
 
@@ -39,6 +40,16 @@ pub struct Parts {
     /// How many orders there are over which a worker may still abort.
     pub crashing: Arc<AtomicU32>,
     clocks: Vec<PathBuf>,
+    older: Option<PathBuf>,
+}
+
+/// Programs that take the place of those of this build.
+#[derive(Debug, Clone, Default)]
+pub struct OtherPrograms {
+    /// Another worker, such as one with a rule broken.
+    pub worker: Option<PathBuf>,
+    /// Folder of an older build whose producers and workers the run begins with.
+    pub older: Option<PathBuf>,
 }
 
 /// Where and with what the parts are started.
@@ -47,8 +58,7 @@ pub(super) struct Start<'a> {
     pub(super) config: &'a Path,
     pub(super) links: &'a Links,
     pub(super) ports: &'a mut Ports,
-    /// Another worker than that of this build.
-    pub(super) worker: Option<&'a Path>,
+    pub(super) others: &'a OtherPrograms,
     pub(super) crashing: Arc<AtomicU32>,
 }
 
@@ -63,7 +73,8 @@ impl Start<'_> {
         let workers = (0..).zip(&clocks).map(|(number, clock)| self.worker(number, clock));
         let workers = workers.collect::<anyhow::Result<_>>()?;
         let query_url = format!("http://{query_address}");
-        Ok(Parts { producers, workers, query, query_url, crashing: self.crashing, clocks })
+        let older = self.others.older.clone();
+        Ok(Parts { producers, workers, query, query_url, crashing: self.crashing, clocks, older })
     }
 
     fn producer(&mut self, number: usize, listen: SocketAddr) -> anyhow::Result<Supervised> {
@@ -90,9 +101,11 @@ impl Start<'_> {
         variables: &[(&str, &OsStr)],
     ) -> anyhow::Result<Supervised> {
         let admin = address(self.ports, &format!("{name}-admin"))?;
-        let program = match self.worker {
-            Some(worker) if kind == "worker" => worker.to_owned(),
-            _ => program(&format!("orderfleet-{kind}")),
+        let program = match (&self.others.worker, &self.others.older) {
+            (Some(worker), _) if kind == "worker" => worker.clone(),
+            // Nothing of an order is decided by the query service: it stays this build's.
+            (_, Some(older)) if kind != "query" => older.join(name_of(kind)),
+            _ => program(&name_of(kind)),
         };
         // Only workers are told to abort.
         let may_abort = if kind == "worker" { Arc::clone(&self.crashing) } else { Arc::default() };
@@ -116,8 +129,34 @@ impl Parts {
         fs::write(file, error_ms.to_string()).with_context(|| format!("cannot write {}", file.display()))
     }
 
+    /// Whether there is an older build beside this one.
+    #[must_use]
+    pub fn are_of_two_builds(&self) -> bool {
+        self.older.is_some()
+    }
+
+    /// The program of a producer or a worker of a build.
+    ///
+    /// # Errors
+    /// When there is no older build.
+    pub(in crate::chaos) fn program(&self, part: Part, build: Build) -> anyhow::Result<PathBuf> {
+        let name = match part {
+            Part::Producer => name_of("producer"),
+            Part::Worker => name_of("worker"),
+            Part::Query => name_of("query"),
+        };
+        match build {
+            Build::This => Ok(program(&name)),
+            Build::Older => Ok(self.older.as_ref().context("the run has one build")?.join(name)),
+        }
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Supervised> {
         self.producers.iter().chain(&self.workers).chain([&self.query])
     }
+}
+
+fn name_of(kind: &str) -> String {
+    format!("orderfleet-{kind}")
 }

@@ -1,0 +1,1 @@
+orderfleet-.service.d
