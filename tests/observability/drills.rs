@@ -87,9 +87,9 @@ async fn every_alert_fires_by_its_fault_and_clears_and_every_panel_has_data() {
     let mut drilled = Vec::new();
 
     let watch = Watch::begin(&rig.prometheus.api);
-    rig.broker.set_memory_alarm(true).await.unwrap();
+    rig.alarm_over_orders_under_way().await;
     let fired = watch.until_fired(MEMORY_ALARM).await;
-    rig.broker.set_memory_alarm(false).await.unwrap();
+    rig.take_alarm_back().await;
     drilled.extend(until_cleared(&rig, MEMORY_ALARM, fired).await);
 
     let watch = Watch::begin(&rig.prometheus.api);

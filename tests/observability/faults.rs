@@ -12,6 +12,8 @@ const NEW: &str = "orders.new.0";
 /// Every so many waits in a row an order raises an alarm.
 const WAITS_ALARM: i32 = 20;
 const LETTERS: usize = 15;
+/// Of ten orders a second, each of which takes accounting 700 ms.
+const UNDER_WAY: u64 = 4;
 /// What a worker of another build tells that has panicked once.
 const OTHER_BUILD: &str = "\
 orderfleet_build_info{service=\"worker\",version=\"0.0.1\"} 1
@@ -129,6 +131,23 @@ impl Rig {
             if changed > 0 { Ok(()) } else { Err("none does") }
         })
         .await;
+    }
+
+    /// The alarm comes while workers wait for accounting: what they publish afterwards is owed. Nothing new is accepted then, so
+    /// that of a fleet which happens to be idle at that moment no order would owe anything.
+    pub(crate) async fn alarm_over_orders_under_way(&self) {
+        self.fleet.sandbox.fault(json!({ "service": "accounting", "latency_ms": 700 })).await;
+        until("orders wait for accounting", async || {
+            let in_hand = self.fleet.in_hand(0).await + self.fleet.in_hand(1).await;
+            if in_hand >= UNDER_WAY { Ok(()) } else { Err(in_hand) }
+        })
+        .await;
+        self.broker.set_memory_alarm(true).await.unwrap();
+    }
+
+    pub(crate) async fn take_alarm_back(&self) {
+        self.broker.set_memory_alarm(false).await.unwrap();
+        self.heal().await;
     }
 
     pub(crate) fn freeze_broker(&mut self, frozen: bool) {
