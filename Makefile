@@ -1,6 +1,6 @@
 # The commands of daily work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build up test test-observability crash-points chaos burst rolling upgrade test-sharded model sim mutants mutants-fleet fmt lint doc check check-deploy images test-compose clean
+.PHONY: help setup build up bench bench-quick test test-observability crash-points chaos burst rolling upgrade test-sharded model sim mutants mutants-fleet fmt lint doc check check-deploy images test-compose clean
 
 # dev or release. A first dev build takes a third of the time and is fast enough for one machine.
 PROFILE ?= dev
@@ -55,6 +55,14 @@ chaos: setup ## Harm the whole fleet under load and check its promise (DURATION=
 burst: setup ## Time the first order after idling, and scale out and back in with a burst of 20,000 (PROFILE=release ARGS='--orders 5000')
 	cargo build --workspace $(features) --bins --locked --profile $(PROFILE)
 	$(binaries)/orderfleet-burst --folder $(or $(CARGO_TARGET_DIR),target)/burst $(ARGS)
+
+bench: ## Measure the fleet beside what broker, database and services give without it (ORDERFLEET_DATA=export.csv.gz ARGS='--only e2e')
+	@$(MAKE) --no-print-directory setup build PROFILE=release
+	$(or $(CARGO_TARGET_DIR),target)/release/orderfleet-bench --folder $(or $(CARGO_TARGET_DIR),target)/bench \
+	  $(if $(ORDERFLEET_DATA),--data '$(ORDERFLEET_DATA)') $(ARGS)
+
+bench-quick: ## The main lines of it, in three minutes
+	@$(MAKE) --no-print-directory bench ARGS='--quick $(ARGS)'
 
 rolling: setup ## Send SIGTERM to half of the workers every 10 seconds under load (DURATION=300 SEED=7 ARGS=…)
 	cargo build --workspace $(features) --bins --locked --profile $(PROFILE)

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broken expectation is a failed test")]
 
+pub mod bench;
 mod broker;
 pub mod chaos;
 mod cleanup;

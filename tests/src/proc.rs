@@ -1,6 +1,7 @@
 //! What the kernel says of processes: which there are, what state they are in, how much they have computed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -59,14 +60,80 @@ pub(crate) fn has_ended(pid: u32) -> bool {
 
 /// Processor time that a process has used; `None` once it has ended.
 pub(crate) fn computed(pid: u32) -> Option<Duration> {
-    let stat = stat(pid)?;
+    Some(times(&stat(pid)?))
+}
+
+/// Processor time of every running process that this one has started, directly or not, and its own, by id and name. Names are
+/// cut to 15 bytes.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(crate) fn family() -> anyhow::Result<Vec<(u32, String, Duration)>> {
+    let mut others: Vec<(u32, Stat)> = fs::read_dir("/proc")
+        .context("cannot list /proc")?
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            Some((pid, Stat::parse(&fs::read_to_string(entry.path().join("stat")).ok()?)?))
+        })
+        .collect();
+    let mut family = BTreeSet::from([std::process::id()]);
+    loop {
+        let before = family.len();
+        let children = others.iter().filter(|(_, stat)| family.contains(&stat.parent)).map(|(pid, _)| *pid);
+        family.extend(children.collect::<Vec<_>>());
+        if family.len() == before {
+            break;
+        }
+    }
+    others.retain(|(pid, _)| family.contains(pid));
+    Ok(others.into_iter().map(|(pid, stat)| (pid, stat.name, stat.computed)).collect())
+}
+
+/// A line of `/proc/<pid>/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    parent: u32,
+    computed: Duration,
+}
+
+impl Stat {
+    fn parse(line: &str) -> Option<Self> {
+        let (before, after) = line.rsplit_once(") ")?;
+        let name = before.split_once('(')?.1.to_owned();
+        Some(Self { name, parent: after.split_whitespace().nth(1)?.parse().ok()?, computed: times(after) })
+    }
+}
+
+/// User and system time in a line of [`stat`].
+fn times(stat: &str) -> Duration {
     let times = stat.split_whitespace().skip(FIELDS_BEFORE_TIMES).take(2);
     let ticks: u64 = times.map(|ticks| ticks.parse().unwrap_or(0)).sum();
-    Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+    Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
 }
 
 /// The line of `/proc/<pid>/stat` from the state on; the name before it is in brackets and may hold anything.
 fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(") ")?.1.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything_and_times_are_those_of_the_process() {
+        let line = "4242 (a) b (c) S 17 4242 4242 0 -1 4194304 900 0 0 0 250 31 7 9 20 0 4 0 100 200 300";
+        let stat = Stat::parse(line).unwrap();
+        let computed = Duration::from_millis(2_810);
+        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), parent: 17, computed });
+        assert_eq!(Stat::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn a_process_is_of_its_own_family() {
+        assert!(family().unwrap().iter().any(|(pid, ..)| *pid == std::process::id()));
+    }
 }

@@ -1,0 +1,131 @@
+//! The command line of the benchmark.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Examples:
+  orderfleet-bench --quick                        the main figures, in three minutes
+  orderfleet-bench --only e2e --rounds 5          one part
+  orderfleet-bench --only e2e,latency --quick --set worker.concurrency=64
+  orderfleet-bench --only stored --stored 1000000
+  orderfleet-bench --data 2010-12.csv.gz --output json
+
+Exit codes: 0 measured, and every accepted order is accounted for, whatever the figures; 1 an accepted order is not, or it
+could not be measured; 2 wrong usage.
+docs/PERFORMANCE.md says what each figure is.";
+
+/// Measures a whole fleet on this machine beside what broker, database and services give without it, in one run and round by
+/// round, and says which targets are met. Every process is started here and ends with it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "orderfleet-bench", version, after_help = AFTER_HELP)]
+pub struct Options {
+    /// The main lines alone, shorter: 2 seconds of load, 4,000 orders of backlog, ingest, e2e, latency and start
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each is measured, the bare figure and the fleet's in turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Seconds of load of a measurement that has no number of orders [default: 5, with --quick 2]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub seconds: Option<u16>,
+    /// Orders of a backlog [default: 10000, with --quick 4000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(200..))]
+    pub orders: Option<u32>,
+    /// Parts to measure instead of all
+    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
+    pub only: Vec<Part>,
+    /// Durable writes per order of the bare pipeline that the fleet is judged by
+    #[arg(long, value_name = "1|2|4", default_value = "4", value_parser = ["1", "2", "4"])]
+    pub writes: String,
+    /// Workers of every measurement that does not say otherwise
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub workers: u16,
+    /// Orders that lie in the database already in the part `stored`
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    pub stored: u32,
+    /// A shop's export for orders of real size (CSV or .csv.gz, as for `orderfleet load`); without it generated ones
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// A setting of the fleet, as `--set` of its processes takes it; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder for broker, database and logs; an earlier run in it is removed
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub folder: PathBuf,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Broker and database by themselves
+    Raw,
+    /// Posting alone, without workers
+    Ingest,
+    /// A backlog from the first order to the last
+    E2e,
+    /// The same with 1, 2 and 4 workers
+    Workers,
+    /// The same with 5 % refusals and 5 % unknown outcomes
+    Failures,
+    /// From the intended moment of a POST to the order's end, at steady rates
+    Latency,
+    /// What orders cost once many are stored
+    Stored,
+    /// Five times as many orders as the producer can take
+    Overload,
+    /// Start and memory of a worker
+    Start,
+}
+
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl Options {
+    const QUICK: [Part; 4] = [Part::Ingest, Part::E2e, Part::Latency, Part::Start];
+
+    /// The parts to measure.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        match (self.only.is_empty(), self.quick) {
+            (false, _) => self.only.clone(),
+            (true, true) => Self::QUICK.to_vec(),
+            (true, false) => Part::value_variants().to_vec(),
+        }
+    }
+
+    /// Seconds of load.
+    pub(super) fn load_seconds(&self) -> f64 {
+        f64::from(self.seconds.unwrap_or(if self.quick { 2 } else { 5 }))
+    }
+
+    /// Orders of a backlog.
+    pub(super) fn backlog(&self) -> u32 {
+        self.orders.unwrap_or(if self.quick { 4_000 } else { 10_000 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed_and_quick_is_shorter() {
+        let parse =
+            |flags: &[&str]| Options::try_parse_from([&["orderfleet-bench"], flags].concat()).unwrap();
+        let (full, quick) = (parse(&[]), parse(&["--quick"]));
+        assert!(quick.backlog() < full.backlog() && quick.load_seconds() < full.load_seconds());
+        assert_eq!(full.parts().len(), 9);
+        assert_eq!(quick.parts(), Options::QUICK);
+        assert_eq!(parse(&["--quick", "--only", "raw,stored"]).parts(), [Part::Raw, Part::Stored]);
+    }
+}
