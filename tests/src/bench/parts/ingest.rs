@@ -18,7 +18,7 @@ const PART: &str = "ingest";
 const SHARE_MIN: f64 = 0.8;
 /// Times the bare ingest's at most.
 const P99_MAX: f64 = 2.0;
-/// So that connections are open and caches are warm.
+/// Orders before, which are not measured: caches and pools are warm then.
 const WARM_UP: u32 = 500;
 
 #[derive(Debug, Default)]
