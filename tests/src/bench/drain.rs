@@ -35,6 +35,7 @@ pub(super) async fn follow(
     urls: &[String],
     orders: usize,
 ) -> anyhow::Result<Drained> {
+    let followed = Instant::now();
     let (low, high) = (orders / 20, orders - orders / 20);
     let (mut begin, mut end) = (None, None);
     let (mut before, mut moved) = (0, Instant::now());
@@ -60,9 +61,12 @@ pub(super) async fn follow(
         sleep(LOOK_EVERY).await;
     }
     let ((began, first), (ended, last)) = begin.zip(end).context("both have been seen")?;
-    ensure!(last > first, "{orders} orders are too few: they ended between two looks");
-    let worked = count(last - first);
-    let rate = worked / (ended.at - began.at).as_secs_f64();
+    // A few fast ones, as to warm up, can have ended between two looks.
+    let (worked, took) = match last - first {
+        0 => (count(orders), followed.elapsed()),
+        worked => (count(worked), ended.at - began.at),
+    };
+    let rate = worked / took.as_secs_f64();
     Ok(Drained { rate, cost: ended.cost_since(&began, worked) })
 }
 

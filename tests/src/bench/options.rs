@@ -16,21 +16,26 @@ Exit codes: 0 measured, and every accepted order is accounted for, whatever the 
 could not be measured; 2 wrong usage.
 docs/PERFORMANCE.md says what each figure is.";
 
+/// Fewer orders are over before a rate is to be seen.
+const BACKLOG_MIN: u32 = 500;
+/// More would only take long.
+const BACKLOG_MAX: u32 = 50_000;
+
 /// Measures a whole fleet on this machine beside what broker, database and services give without it, in one run and round by
 /// round, and says which targets are met. Every process is started here and ends with it.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "orderfleet-bench", version, after_help = AFTER_HELP)]
 pub struct Options {
-    /// The main lines alone, shorter: 2 seconds of load, 4,000 orders of backlog, ingest, e2e, latency and start
+    /// The main lines alone, shorter: ingest, e2e, latency and start, 2 seconds each
     #[arg(long)]
     pub quick: bool,
     /// How often each is measured, the bare figure and the fleet's in turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
-    /// Seconds of load of a measurement that has no number of orders [default: 5, with --quick 2]
+    /// Seconds of a load, and about those of a backlog [default: 5, with --quick 2]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     pub seconds: Option<u16>,
-    /// Orders of a backlog [default: 10000, with --quick 4000]
+    /// Orders of a backlog, instead of as many as take about --seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(200..))]
     pub orders: Option<u32>,
     /// Parts to measure instead of all
@@ -51,6 +56,9 @@ pub struct Options {
     /// A setting of the fleet, as `--set` of its processes takes it; may be given several times
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// An argument of the bare pipeline (`orderfleet-bare pipeline --help`), such as --bare=--prefetch=512; may be given several times
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub bare: Vec<String>,
     /// Folder for broker, database and logs; an earlier run in it is removed
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub folder: PathBuf,
@@ -108,9 +116,11 @@ impl Options {
         f64::from(self.seconds.unwrap_or(if self.quick { 2 } else { 5 }))
     }
 
-    /// Orders of a backlog.
-    pub(super) fn backlog(&self) -> u32 {
-        self.orders.unwrap_or(if self.quick { 4_000 } else { 10_000 })
+    /// Orders of a backlog that is worked at this rate per second.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` cuts to the bounds")]
+    pub(super) fn backlog(&self, rate: f64) -> u32 {
+        let enough = (rate * self.load_seconds()) as u32;
+        self.orders.unwrap_or(enough.clamp(BACKLOG_MIN, BACKLOG_MAX))
     }
 }
 
@@ -123,7 +133,9 @@ mod tests {
         let parse =
             |flags: &[&str]| Options::try_parse_from([&["orderfleet-bench"], flags].concat()).unwrap();
         let (full, quick) = (parse(&[]), parse(&["--quick"]));
-        assert!(quick.backlog() < full.backlog() && quick.load_seconds() < full.load_seconds());
+        assert_eq!((quick.backlog(1_000.0), full.backlog(1_000.0)), (2_000, 5_000));
+        assert_eq!(quick.backlog(1.0), BACKLOG_MIN);
+        assert_eq!(parse(&["--orders", "300"]).backlog(9_000.0), 300);
         assert_eq!(full.parts().len(), 9);
         assert_eq!(quick.parts(), Options::QUICK);
         assert_eq!(parse(&["--quick", "--only", "raw,stored"]).parts(), [Part::Raw, Part::Stored]);

@@ -113,6 +113,8 @@ pub struct Accounts {
     pub undone: u64,
     /// HELD for a person.
     pub held: u64,
+    /// Posted where no worker ran, and taken out of the queue by the benchmark.
+    pub queued: u64,
     /// None of these at the end: lost.
     pub missing: u64,
 }
@@ -260,10 +262,11 @@ impl Report {
             "\nCPU seconds per 1,000 orders\n{}",
             table(&["part", "measured", "all", "by process"], rows)
         );
-        let Accounts { accepted, done, undone, held, missing } = self.accounts;
+        let Accounts { accepted, done, undone, held, queued, missing } = self.accounts;
         let _ = writeln!(
             text,
-            "\n{accepted} orders accepted: {done} DONE, {undone} UNDONE, {held} HELD, {missing} not accounted for"
+            "\n{accepted} orders accepted: {done} DONE, {undone} UNDONE, {held} HELD, {queued} in the queue where no worker ran, \
+             {missing} not accounted for"
         );
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");

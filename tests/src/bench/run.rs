@@ -1,6 +1,6 @@
 //! One run: everything is started, the parts follow each other, and the report is made.
 
-use std::{fs, path::Path, sync::Arc, thread, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, thread, time::Instant};
 
 use anyhow::{Context as _, ensure};
 
@@ -28,6 +28,8 @@ pub(super) struct Bench {
     costs: Vec<CostLine>,
     accounts: Accounts,
     notes: Vec<String>,
+    /// Orders per second when a backlog of this name was last worked.
+    paces: BTreeMap<String, f64>,
 }
 
 /// Measures. Progress goes to stderr.
@@ -58,6 +60,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         costs: Vec::new(),
         accounts: Accounts::default(),
         notes: Vec::new(),
+        paces: BTreeMap::new(),
         options,
     };
     for part in bench.options.parts() {
@@ -97,6 +100,21 @@ impl Bench {
         total
     }
 
+    /// How fast a backlog was worked before.
+    pub(super) fn pace(&self, name: &str) -> Option<f64> {
+        self.paces.get(name).copied()
+    }
+
+    /// Remembers how fast a backlog was worked.
+    pub(super) fn keep_pace(&mut self, name: &str, rate: f64) {
+        self.paces.insert(name.to_owned(), rate);
+    }
+
+    /// Orders of a backlog that takes about as long as a load.
+    pub(super) fn backlog(&self, name: &str) -> u32 {
+        self.options.backlog(self.pace(name).unwrap_or_default())
+    }
+
     /// Something else to know.
     pub(super) fn note(&mut self, note: String) {
         self.say(&note);
@@ -133,6 +151,28 @@ impl Bench {
         sum.undone += found.undone;
         sum.held += found.held;
         sum.missing += found.missing;
+        Ok(())
+    }
+
+    /// Takes the accepted orders of a load that no worker has seen out of their queue.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub(super) async fn account_queued(
+        &mut self,
+        posting: &Posting,
+        answers: &Answers,
+    ) -> anyhow::Result<()> {
+        let queued = self.stage.take_queued().await?;
+        let missing = answers.accepted.iter().map(|number| Stage::order_id(&posting.key(*number)));
+        let missing = missing.filter(|id| id.as_ref().is_ok_and(|id| !queued.contains(id))).count() as u64;
+        if missing > 0 {
+            self.note(format!("{missing} accepted orders were not in the queue"));
+        }
+        let accepted = answers.accepted.len() as u64;
+        self.accounts.accepted += accepted;
+        self.accounts.queued += accepted - missing;
+        self.accounts.missing += missing;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! as they are asked for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     fs,
     net::SocketAddr,
@@ -16,7 +16,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions, QueuePurgeOptions,
+    },
+    types::FieldTable,
+};
 use mongodb::{
     Database,
     bson::{Document, doc},
@@ -26,7 +32,10 @@ use orderfleet_domain::OrderId;
 use orderfleet_native::{Mongo, MongoOptions, RabbitMq, RabbitMqOptions};
 use orderfleet_runtime::keys;
 use serde_json::Value;
-use tokio::{time::sleep, try_join};
+use tokio::{
+    time::{sleep, timeout},
+    try_join,
+};
 
 use super::{
     bare::{Channels, QUEUE},
@@ -40,6 +49,9 @@ const ACCOUNT: &str = "demo";
 const REGION: &str = "eu1";
 /// Database of everything bare.
 const BARE: &str = "bare";
+/// The queue of fresh orders.
+const FRESH: &str = "orders.new.0";
+const TAKEN_AT_ONCE: u16 = 1_000;
 /// More than any run sells.
 const STOCK: &str = "1000000000000";
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -200,6 +212,32 @@ impl Stage {
         let published = stream::iter(0..orders)
             .map(|number| async move { channels.publish(&ids(number), &bodies.of(number)).await });
         published.buffer_unordered(PUBLISHED_AT_ONCE).try_collect().await
+    }
+
+    /// Takes every fresh order out of its queue; returns their ids.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub(super) async fn take_queued(&self) -> anyhow::Result<HashSet<String>> {
+        let connection = Connection::connect(&self.amqp_url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let declared = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let queue = channel.queue_declare(FRESH.into(), declared, FieldTable::default()).await?;
+        channel.basic_qos(TAKEN_AT_ONCE, BasicQosOptions { global: false }).await?;
+        let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: true, nowait: false };
+        let mut orders =
+            channel.basic_consume(FRESH.into(), "".into(), options, FieldTable::default()).await?;
+        let mut taken = HashSet::new();
+        for number in 1..=queue.message_count() {
+            let order = timeout(PATIENCE, orders.next()).await.context("an order does not come")?;
+            let order = order.context("the broker delivers no more")??;
+            taken.extend(order.properties.message_id().as_ref().map(ToString::to_string));
+            if number % u32::from(TAKEN_AT_ONCE / 4) == 0 || number == queue.message_count() {
+                order.ack(BasicAckOptions { multiple: true }).await?;
+            }
+        }
+        connection.close(200, "done".into()).await?;
+        Ok(taken)
     }
 
     /// Takes away what bare processes have left: messages and documents.

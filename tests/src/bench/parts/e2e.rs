@@ -18,6 +18,8 @@ use crate::bench::{
 const PART: &str = "e2e";
 /// Connections over which a backlog is posted.
 const CONNECTIONS: u32 = 64;
+/// Orders of a first backlog, which is not measured.
+pub(in crate::bench) const FIRST: u32 = 500;
 /// Of the fleet, orders per second at least: small ones, by one worker and all else on one machine.
 const RATE_MIN: f64 = 4_000.0;
 /// Of the bare pipeline at least.
@@ -63,11 +65,10 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         let mut bare: Vec<(Vec<f64>, Vec<Cost>)> = vec![Default::default(); variants.len()];
         let (mut fleet, mut costs, mut working) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..bench.options.rounds {
-            let orders = bench.options.backlog();
             // In turn: whoever comes second finds the machine as the first has left it.
             for fleets_turn in [round % 2 == 1, round % 2 == 0] {
                 if fleets_turn {
-                    let backlog = work(bench, PART, &bodies, orders, bench.options.workers, &[]).await?;
+                    let backlog = work(bench, PART, &bodies, bench.options.workers, &[]).await?;
                     bench.say(format!("{PART}: {} orders, fleet {:.0}/s", bodies.name, backlog.drained.rate));
                     fleet.push(backlog.drained.rate);
                     costs.push(backlog.cost());
@@ -75,7 +76,7 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
                     continue;
                 }
                 for (writes, (rates, costs)) in variants.iter().zip(&mut bare) {
-                    let drained = work_bare(bench, &bodies, orders, writes).await?;
+                    let drained = work_bare(bench, &bodies, writes).await?;
                     bench.say(format!(
                         "{PART}: {} orders, bare, {writes} writes {:.0}/s",
                         bodies.name, drained.rate
@@ -107,7 +108,8 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts a backlog, has it worked by so many workers, and accounts for it. The database is dropped, unless it was there before.
+/// Posts a backlog that takes about as long as a load, has it worked by so many workers, and accounts for it. The database is
+/// dropped.
 ///
 /// # Errors
 /// When an order is not worked.
@@ -115,13 +117,29 @@ pub(in crate::bench) async fn work(
     bench: &mut Bench,
     database: &str,
     bodies: &Arc<Bodies>,
-    orders: u32,
     workers: u16,
     faults: &[Value],
 ) -> anyhow::Result<Backlog> {
+    let orders = enough(bench, database, bodies, workers).await?;
     let backlog = work_in(bench, database, bodies, orders, workers, faults).await?;
     bench.stage.drop_database(database).await?;
     Ok(backlog)
+}
+
+/// Orders of a backlog that takes about as long as a load; known once a few have been worked.
+///
+/// # Errors
+/// When an order is not worked.
+pub(in crate::bench) async fn enough(
+    bench: &mut Bench,
+    database: &str,
+    bodies: &Arc<Bodies>,
+    workers: u16,
+) -> anyhow::Result<u32> {
+    if bench.pace(bodies.name).is_none() {
+        work_in(bench, database, bodies, FIRST, workers, &[]).await?;
+    }
+    Ok(bench.backlog(bodies.name))
 }
 
 /// As [`work`], and the database stays.
@@ -144,6 +162,7 @@ pub(in crate::bench) async fn work_in(
     bench.stage.misbehave(faults).await?;
     let running = bench.stage.workers(database, workers.into()).await?;
     let drained = drain::follow(&bench.stage.http, &running.urls, accepted).await?;
+    bench.keep_pace(bodies.name, drained.rate);
     let memory = usage::memory("workers")?;
     let worker_peak_mb = memory.iter().map(|memory| memory.peak).fold(0.0, f64::max);
     bench.account(database, &[(&posting, &answers)]).await?;
@@ -152,10 +171,28 @@ pub(in crate::bench) async fn work_in(
     Ok(Backlog { posted_per_s: answers.rate(), posting: cost_of_posting, drained, worker_peak_mb })
 }
 
-async fn work_bare(bench: &Bench, bodies: &Bodies, orders: u32, writes: &str) -> anyhow::Result<Drained> {
+async fn work_bare(bench: &mut Bench, bodies: &Bodies, writes: &str) -> anyhow::Result<Drained> {
+    let name = format!("{} bare {writes}", bodies.name);
+    if bench.pace(&name).is_none() {
+        let drained = work_bare_once(bench, bodies, FIRST, writes).await?;
+        bench.keep_pace(&name, drained.rate);
+    }
+    let drained = work_bare_once(bench, bodies, bench.backlog(&name), writes).await?;
+    bench.keep_pace(&name, drained.rate);
+    Ok(drained)
+}
+
+async fn work_bare_once(
+    bench: &Bench,
+    bodies: &Bodies,
+    orders: u32,
+    writes: &str,
+) -> anyhow::Result<Drained> {
     let stage = &bench.stage;
     stage.fill_bare(bodies, orders).await?;
-    let mut pipeline = stage.bare("pipeline", &["--writes", writes]);
+    let tuned = bench.options.bare.iter().map(String::as_str);
+    let arguments: Vec<_> = ["--writes", writes].into_iter().chain(tuned).collect();
+    let mut pipeline = stage.bare("pipeline", &arguments);
     let url = format!("http://{}", pipeline.addresses().await.admin);
     let drained = drain::follow(&stage.http, &[url], orders as usize).await;
     let drained = drained.with_context(|| format!("the bare pipeline:\n{}", pipeline.last_lines()))?;

@@ -16,15 +16,14 @@ const SHARE_MIN: f64 = 0.85;
 /// # Errors
 /// When an order is not worked.
 pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let (bodies, orders, workers) =
-        (Arc::clone(&bench.small), bench.options.backlog(), bench.options.workers);
+    let (bodies, workers) = (Arc::clone(&bench.small), bench.options.workers);
     let refused = json!({ "service": "fulfilment", "refuse": true, "share": 0.05 });
     let unknown = json!({ "service": "accounting", "lost_reply": true, "share": 0.05 });
     let faults = [("none", Vec::new()), ("5 % refused", vec![refused]), ("5 % unknown", vec![unknown])];
     let (mut rates, mut costs) = (vec![Vec::new(); faults.len()], vec![Vec::new(); faults.len()]);
     for _ in 0..bench.options.rounds {
         for (at, (name, rules)) in faults.iter().enumerate() {
-            let drained = e2e::work(bench, PART, &bodies, orders, workers, rules).await?.drained;
+            let drained = e2e::work(bench, PART, &bodies, workers, rules).await?.drained;
             bench.say(format!("{PART}: {name} {:.0}/s", drained.rate));
             rates[at].push(drained.rate);
             costs[at].push(drained.cost);

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::drain_posted;
 use crate::bench::{
     Line, Target,
     load::{Answers, Pace, Posting, count, percentile_ms},
@@ -43,7 +42,7 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
                 if fleets_turn {
                     let posting = bench.stage.posting(&bodies);
                     let answers = fleet.load(bench, &posting, connections).await?;
-                    drain_posted(bench, PART, &[(&posting, &answers)]).await?;
+                    bench.account_queued(&posting, &answers).await?;
                 } else {
                     let posting = bench.stage.posting_to(address, &bodies);
                     bare.load(bench, &posting, connections).await?;

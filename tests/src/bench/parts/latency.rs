@@ -124,7 +124,6 @@ impl Rate {
 
 /// What posting and working reach together when they share the processors: each order costs the time of one after the other.
 async fn most(bench: &mut Bench, bodies: &Arc<Bodies>) -> anyhow::Result<f64> {
-    let (orders, workers) = (bench.options.backlog().min(4_000), bench.options.workers);
-    let backlog = e2e::work(bench, PART, bodies, orders, workers, &[]).await?;
+    let backlog = e2e::work(bench, PART, bodies, bench.options.workers, &[]).await?;
     Ok(1.0 / (1.0 / backlog.posted_per_s + 1.0 / backlog.drained.rate))
 }

@@ -23,7 +23,7 @@ const CONNECTIONS: u32 = 2_048;
 /// When an accepted order is not worked.
 pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let (bodies, workers) = (Arc::clone(&bench.small), bench.options.workers);
-    let most = e2e::work(bench, PART, &bodies, 2_000, workers, &[]).await?.posted_per_s;
+    let most = e2e::work(bench, PART, &bodies, workers, &[]).await?.posted_per_s;
     let running = bench.stage.workers(PART, workers.into()).await?;
     let mut rows: [Vec<f64>; 6] = Default::default();
     let mut memory: [[Vec<f64>; 2]; 2] = Default::default();

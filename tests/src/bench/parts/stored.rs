@@ -15,8 +15,7 @@ const FEW_DATABASE: &str = "stored_few";
 const MANY_DATABASE: &str = "stored_many";
 /// Whose stored orders are: nobody who posts.
 const ACCOUNT: &str = "stored";
-/// Orders worked before, which the stored ones are copies of.
-const TEMPLATES: u32 = 500;
+
 const INSERTED_AT_ONCE: u32 = 1_000;
 /// Between two stored orders.
 const APART: Duration = Duration::from_secs(1);
@@ -29,16 +28,17 @@ const COST: (f64, f64) = (0.95, 1.05);
 /// # Errors
 /// When an order is not worked.
 pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let (bodies, orders, workers) = (Arc::clone(&bench.real), bench.options.backlog(), bench.options.workers);
+    let (bodies, workers) = (Arc::clone(&bench.real), bench.options.workers);
     let many = bench.options.stored;
     for (database, stored) in [(FEW_DATABASE, FEW), (MANY_DATABASE, many)] {
-        e2e::work_in(bench, database, &bodies, TEMPLATES, workers, &[]).await?;
+        e2e::work_in(bench, database, &bodies, e2e::FIRST, workers, &[]).await?;
         store(bench, database, stored).await?;
     }
     let (mut rates, mut costs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..bench.options.rounds {
         for at in [usize::from(round % 2), 1 - usize::from(round % 2)] {
             let database = [FEW_DATABASE, MANY_DATABASE][at];
+            let orders = bench.backlog(bodies.name);
             let drained = e2e::work_in(bench, database, &bodies, orders, workers, &[]).await?.drained;
             bench.say(format!("{PART}: {database} {:.0}/s", drained.rate));
             rates[at].push(drained.rate);

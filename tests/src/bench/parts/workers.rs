@@ -13,11 +13,11 @@ const COUNTS: [u16; 3] = [1, 2, 4];
 /// # Errors
 /// When an order is not worked.
 pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let (bodies, orders) = (Arc::clone(&bench.small), bench.options.backlog());
+    let bodies = Arc::clone(&bench.small);
     let (mut rates, mut costs) = (vec![Vec::new(); COUNTS.len()], vec![Vec::new(); COUNTS.len()]);
     for _ in 0..bench.options.rounds {
         for (at, workers) in COUNTS.into_iter().enumerate() {
-            let drained = e2e::work(bench, PART, &bodies, orders, workers, &[]).await?.drained;
+            let drained = e2e::work(bench, PART, &bodies, workers, &[]).await?.drained;
             bench.say(format!("{PART}: {workers} workers {:.0}/s", drained.rate));
             rates[at].push(drained.rate);
             costs[at].push(drained.cost);
