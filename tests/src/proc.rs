@@ -90,6 +90,22 @@ pub(crate) fn family() -> anyhow::Result<Vec<(u32, String, Duration)>> {
     Ok(others.into_iter().map(|(pid, stat)| (pid, stat.name, stat.computed)).collect())
 }
 
+/// Processor time that the whole machine has used since its start, whoever used it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(crate) fn busy() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    Ok(busy_time(stat.lines().next().unwrap_or_default()))
+}
+
+/// Of the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, and parts of user and nice again.
+fn busy_time(line: &str) -> Duration {
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).map(|ticks| ticks.parse().unwrap_or(0)).collect();
+    let busy: u64 = [0, 1, 2, 5, 6, 7].into_iter().filter_map(|at| ticks.get(at)).sum();
+    Duration::from_millis(busy * 1_000 / TICKS_PER_SECOND)
+}
+
 /// A line of `/proc/<pid>/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
@@ -130,6 +146,11 @@ mod tests {
         let computed = Duration::from_millis(2_810);
         assert_eq!(stat, Stat { name: "a) b (c".to_owned(), parent: 17, computed });
         assert_eq!(Stat::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn waiting_is_no_work_of_the_machine() {
+        assert_eq!(busy_time("cpu  100 20 30 9000 700 1 2 7 50 5"), Duration::from_millis(1_600));
     }
 
     #[test]

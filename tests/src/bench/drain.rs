@@ -24,6 +24,8 @@ pub(super) struct Drained {
     pub(super) rate: f64,
     /// What they have cost.
     pub(super) cost: Cost,
+    /// Share of the processors that others have used meanwhile.
+    pub(super) others: f64,
 }
 
 /// Follows what these processes tell under `/metrics` until so many orders have ended.
@@ -67,7 +69,7 @@ pub(super) async fn follow(
         worked => (count(worked), ended.at - began.at),
     };
     let rate = worked / took.as_secs_f64();
-    Ok(Drained { rate, cost: ended.cost_since(&began, worked) })
+    Ok(Drained { rate, cost: ended.cost_since(&began, worked), others: ended.others_since(&began) })
 }
 
 /// Orders that have ended, whatever the outcome.

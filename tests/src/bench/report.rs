@@ -126,6 +126,8 @@ pub struct Report {
     pub surroundings: Surroundings,
     /// How often each was measured.
     pub rounds: usize,
+    /// Share of the processors that processes outside the run used during its measurements: figures of a busy machine say little.
+    pub others_percent: Option<Spread>,
     /// What was measured.
     pub lines: Vec<Line>,
     /// What it has cost.
@@ -253,6 +255,9 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = self.surroundings.text();
+        if let Some(others) = &self.others_percent {
+            let _ = writeln!(text, "of the processors, other programs used meanwhile: {} %", shown(others));
+        }
         let rows = self.lines.iter().map(Line::row).collect();
         let heads = ["part", "measured", "unit", "bare", "fleet", "fleet/bare", "target", ""];
         let _ = write!(text, "\nmedian (least–most) of {} rounds\n{}", self.rounds, table(&heads, rows));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, thread, time::Instan
 use anyhow::{Context as _, ensure};
 
 use super::{
-    Accounts, CostLine, Line, Options, Part, Report, Surroundings,
+    Accounts, CostLine, Line, Options, Part, Report, Spread, Surroundings,
     bodies::Bodies,
     load::{Answers, Posting},
     parts,
@@ -30,6 +30,8 @@ pub(super) struct Bench {
     notes: Vec<String>,
     /// Orders per second when a backlog of this name was last worked.
     paces: BTreeMap<String, f64>,
+    /// Share of the processors that others have used, by measurement.
+    others: Vec<f64>,
 }
 
 /// Measures. Progress goes to stderr.
@@ -61,6 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         accounts: Accounts::default(),
         notes: Vec::new(),
         paces: BTreeMap::new(),
+        others: Vec::new(),
         options,
     };
     for part in bench.options.parts() {
@@ -77,8 +80,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         };
         measured.with_context(|| format!("part {part:?}"))?;
     }
-    let Bench { lines, costs, accounts, notes, options, .. } = bench;
-    Ok(Report { surroundings, rounds: options.rounds.into(), lines, costs, accounts, notes })
+    let Bench { lines, costs, accounts, notes, options, others, .. } = bench;
+    let others_percent = Spread::of(&others);
+    Ok(Report { surroundings, rounds: options.rounds.into(), others_percent, lines, costs, accounts, notes })
 }
 
 impl Bench {
@@ -103,6 +107,11 @@ impl Bench {
     /// How fast a backlog was worked before.
     pub(super) fn pace(&self, name: &str) -> Option<f64> {
         self.paces.get(name).copied()
+    }
+
+    /// Remembers what share of the processors others have used in a measurement.
+    pub(super) fn others(&mut self, share: f64) {
+        self.others.push(share * 100.0);
     }
 
     /// Remembers how fast a backlog was worked.

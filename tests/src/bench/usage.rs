@@ -3,10 +3,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    num::NonZero,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+
+use super::load::count;
 
 use crate::proc;
 
@@ -14,6 +18,8 @@ use crate::proc;
 #[derive(Debug, Clone)]
 pub(super) struct Usage {
     pub(super) at: Instant,
+    /// Processor time of everything on this machine.
+    busy: Duration,
     computed: BTreeMap<&'static str, Duration>,
 }
 
@@ -43,7 +49,16 @@ impl Usage {
         for (_, name, time) in proc::family()? {
             *computed.entry(role(&name)).or_insert(Duration::ZERO) += time;
         }
-        Ok(Self { at: Instant::now(), computed })
+        Ok(Self { at: Instant::now(), busy: proc::busy()?, computed })
+    }
+
+    /// Share of the processors that processes which are no part of the run have used since: what they had, the run had not.
+    pub(super) fn others_since(&self, earlier: &Self) -> f64 {
+        let sum = |usage: &Self| usage.computed.values().sum::<Duration>();
+        let ours = sum(self).saturating_sub(sum(earlier));
+        let others = (self.busy.saturating_sub(earlier.busy)).saturating_sub(ours);
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        others.as_secs_f64() / (self.at - earlier.at).as_secs_f64() / count(processors)
     }
 
     /// What so many orders have cost since. Whoever has begun since has computed nothing before.
@@ -108,6 +123,7 @@ mod tests {
         let at = Instant::now();
         let usage = |bare, mongod| Usage {
             at,
+            busy: Duration::ZERO,
             computed: BTreeMap::from([
                 ("bare", Duration::from_millis(bare)),
                 ("mongod", Duration::from_millis(mongod)),

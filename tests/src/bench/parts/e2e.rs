@@ -163,6 +163,7 @@ pub(in crate::bench) async fn work_in(
     let running = bench.stage.workers(database, workers.into()).await?;
     let drained = drain::follow(&bench.stage.http, &running.urls, accepted).await?;
     bench.keep_pace(bodies.name, drained.rate);
+    bench.others(drained.others);
     let memory = usage::memory("workers")?;
     let worker_peak_mb = memory.iter().map(|memory| memory.peak).fold(0.0, f64::max);
     bench.account(database, &[(&posting, &answers)]).await?;
@@ -179,6 +180,7 @@ async fn work_bare(bench: &mut Bench, bodies: &Bodies, writes: &str) -> anyhow::
     }
     let drained = work_bare_once(bench, bodies, bench.backlog(&name), writes).await?;
     bench.keep_pace(&name, drained.rate);
+    bench.others(drained.others);
     Ok(drained)
 }
 

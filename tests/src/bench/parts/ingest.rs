@@ -68,14 +68,21 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 impl Side {
-    async fn load(&mut self, bench: &Bench, posting: &Posting, connections: u32) -> anyhow::Result<Answers> {
+    async fn load(
+        &mut self,
+        bench: &mut Bench,
+        posting: &Posting,
+        connections: u32,
+    ) -> anyhow::Result<Answers> {
         let warm = posting.run(connections, Pace::Closed { orders: WARM_UP, until: None }).await;
         let posting = Posting { first: WARM_UP, ..posting.clone() };
         let until = Instant::now() + Duration::from_secs_f64(bench.options.load_seconds());
         let before = Usage::now()?;
         let mut answers =
             posting.run(connections, Pace::Closed { orders: u32::MAX, until: Some(until) }).await;
-        self.costs.push(Usage::now()?.cost_since(&before, count(answers.accepted.len())));
+        let after = Usage::now()?;
+        bench.others(after.others_since(&before));
+        self.costs.push(after.cost_since(&before, count(answers.accepted.len())));
         self.rates.push(answers.rate());
         self.p99s.push(percentile_ms(&answers.latency, 0.99));
         answers.accepted.extend(warm.accepted);

@@ -98,7 +98,8 @@ impl Rate {
             |number: &u32| anyhow::Ok((Stage::order_id(&posting.key(*number))?, schedule.intended(*number)));
         let orders: Vec<_> = answers.accepted.iter().map(id).collect::<Result<_, _>>()?;
         let ended = ends.latencies(orders, PATIENCE).await?;
-        let cost = Usage::now()?.cost_since(&before, count(answers.accepted.len()));
+        let after = Usage::now()?;
+        let cost = after.cost_since(&before, count(answers.accepted.len()));
         bench.account(PART, &[(&posting, &answers)]).await?;
         if is_warm_up {
             return Ok(());
@@ -117,6 +118,7 @@ impl Rate {
         for (values, quantile) in self.accepted.iter_mut().zip([0.5, 0.99]) {
             values.push(percentile_ms(&answers.latency, quantile));
         }
+        bench.others(after.others_since(&before));
         self.costs.push(cost);
         Ok(())
     }
