@@ -75,6 +75,7 @@ pub(super) struct Stage {
     mongodb_uri: String,
     mongodb: mongodb::Client,
     folder: PathBuf,
+    sets: Vec<String>,
     loads: AtomicU32,
     started: AtomicU32,
     _members: [Member; 2],
@@ -110,7 +111,7 @@ impl Stage {
         let api_key = keys::create(&keys_file, ACCOUNT, REGION)?;
         let settings = settings(folder, &broker.amqp_url(), &database.uri(), &services, &keys_file);
         fs::write(folder.join("orderfleet.toml"), settings)?;
-        fs::write(folder.join("sets"), sets.join("\n"))?;
+
         let mut producer = Member::start(folder, "producer", &command(folder, "orderfleet-producer", sets));
         let listen = producer.addresses().await.listen.context("a producer listens")?;
 
@@ -128,6 +129,7 @@ impl Stage {
             mongodb_uri: database.uri(),
             mongodb,
             folder: folder.to_owned(),
+            sets: sets.to_vec(),
             loads: AtomicU32::new(0),
             started: AtomicU32::new(0),
             _members: [sandbox, producer],
@@ -149,16 +151,12 @@ impl Stage {
     }
 
     /// Starts one worker on a database, and does not wait for anything.
-    ///
-    /// # Errors
-    /// When its settings cannot be read.
-    pub(super) fn begin_worker(&self, database: &str) -> anyhow::Result<Member> {
-        let sets = fs::read_to_string(self.folder.join("sets"))?;
-        let sets = sets.lines().map(str::to_owned).chain([format!("database.name={database}")]);
-        let sets: Vec<_> = sets.collect();
+    pub(super) fn begin_worker(&self, database: &str) -> Member {
+        let sets = [self.sets.as_slice(), &[format!("database.name={database}")]].concat();
+
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let command = command(&self.folder, "orderfleet-worker", &sets);
-        Ok(Member::start(&self.folder, &format!("worker-{number}"), &command))
+        Member::start(&self.folder, &format!("worker-{number}"), &command)
     }
 
     /// Starts workers on a database and waits until they are ready.
@@ -168,7 +166,7 @@ impl Stage {
     pub(super) async fn workers(&self, database: &str, count: usize) -> anyhow::Result<Workers> {
         let mut workers = Workers { members: Vec::new(), urls: Vec::new() };
         for _ in 0..count {
-            workers.members.push(self.begin_worker(database)?);
+            workers.members.push(self.begin_worker(database));
         }
         for member in &mut workers.members {
             workers.urls.push(format!("http://{}", member.addresses().await.admin));

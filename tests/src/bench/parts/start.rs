@@ -42,7 +42,7 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         let answers = posting.run(1, Pace::Closed { orders: 1, until: None }).await;
         let id = Stage::order_id(&posting.key(0))?;
         let begun = Instant::now();
-        let worker = bench.stage.begin_worker(PART)?;
+        let worker = bench.stage.begin_worker(PART);
         consumed.push(until_phase(bench, &id, None, begun).await?);
         done.push(until_phase(bench, &id, Some("DONE"), begun).await?);
         bench.say(format!("{PART}: first order after {:.0} ms", consumed.last().unwrap_or(&0.0)));
