@@ -57,7 +57,8 @@ burst: setup ## Time the first order after idling, and scale out and back in wit
 	$(binaries)/orderfleet-burst --folder $(or $(CARGO_TARGET_DIR),target)/burst $(ARGS)
 
 bench: ## Measure the fleet beside what broker, database and services give without it (ORDERFLEET_DATA=export.csv.gz ARGS='--only e2e')
-	@$(MAKE) --no-print-directory setup build PROFILE=release
+	@$(MAKE) --no-print-directory setup
+	cargo build --workspace $(features) --locked --release $(addprefix --bin orderfleet-,bench bare producer worker sandbox)
 	$(or $(CARGO_TARGET_DIR),target)/release/orderfleet-bench --folder $(or $(CARGO_TARGET_DIR),target)/bench \
 	  $(if $(ORDERFLEET_DATA),--data '$(ORDERFLEET_DATA)') $(ARGS)
 

@@ -341,8 +341,9 @@ async fn a_pause_warns_of_a_consumer_that_says_nothing_of_itself() {
     };
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
-    let consuming =
-        tokio::spawn(async move { consumer.run(&Deaf, token, |delivery: Delivery| delivery.ack()).await });
+    let consuming = tokio::spawn(async move {
+        consumer.run(&Deaf, token, |delivery: Delivery| async move { delivery.ack() }).await
+    });
     eventually(async || {
         let paused = run(&scene, "pause queue:new --reason x").await;
         stderr(&paused).contains("warning: a consumer of retry says").then_some(())

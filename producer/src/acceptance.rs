@@ -7,7 +7,9 @@
 use std::{io::SeekFrom, path::Path, time::Duration};
 
 use jiff::Timestamp;
+use metrics::Gauge;
 use orderfleet_domain::{AccountId, Fingerprint, OrderId};
+use orderfleet_runtime::meters::Counted;
 use serde::Serialize;
 use tokio::{
     fs::{File, OpenOptions},
@@ -25,6 +27,7 @@ type Line = (Vec<u8>, oneshot::Sender<()>);
 #[derive(Debug, Clone)]
 pub(crate) struct AcceptanceLog {
     lines: mpsc::Sender<Line>,
+    waiting: Gauge,
 }
 
 #[derive(Serialize)]
@@ -53,7 +56,7 @@ impl AcceptanceLog {
     fn to(output: impl AsyncWrite + Send + Unpin + 'static, torn: bool) -> Self {
         let (lines, waiting) = mpsc::channel(LINES_MAX);
         tokio::spawn(write_lines(output, waiting, torn));
-        Self { lines }
+        Self { lines, waiting: metrics::gauge!("orderfleet_acceptance_log_waiting") }
     }
 
     /// Writes a line and waits until the operating system has it. The order is accepted whatever comes of this: the
@@ -69,7 +72,7 @@ impl AcceptanceLog {
         let mut line =
             serde_json::to_vec(&Accepted { time, order_id, fingerprint, account }).unwrap_or_default();
         line.push(b'\n');
-        let (written, confirmed) = oneshot::channel();
+        let ((written, confirmed), _waiting) = (oneshot::channel(), Counted::new(&self.waiting));
         let write = async {
             self.lines.send((line, written)).await.ok()?;
             confirmed.await.ok()

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tracing::Span;
 
 use crate::{
-    body, confirm,
+    confirm,
     ingest::{Ingest, Links, Parts, accepted},
 };
 
@@ -45,7 +45,7 @@ async fn request_cancel(
     Span::current().record("order.id", order_id.as_str());
     let (head, body) = request.into_parts();
     // Nothing is expected in it; it is read so that the answer reaches whoever sends one.
-    body::read(&head.headers, body, parts.body_bytes_max).await?;
+    let _taken = parts.room.read(&head.headers, body, parts.body_bytes_max).await?;
     let outgoing = message(caller, &order_id, trace::well_formed(&head.headers));
     confirm::publish(&parts.publisher, &outgoing, "repeat the request").await?;
     let order_url = parts.order_url(&order_id);

@@ -23,7 +23,9 @@ use quick_cache::sync::Cache;
 use serde::Serialize;
 use tracing::Span;
 
-use crate::{ProducerSettings, acceptance::AcceptanceLog, body, cancel::post_cancel, confirm, parse::parse};
+use crate::{
+    ProducerSettings, acceptance::AcceptanceLog, body::Room, cancel::post_cancel, confirm, parse::parse,
+};
 
 /// Where orders are posted, and where they are cancelled.
 pub(crate) const ORDERS: &str = "/v1/orders";
@@ -40,6 +42,7 @@ pub(crate) struct Parts {
     acceptance: AcceptanceLog,
     order_url: String,
     pub(crate) body_bytes_max: usize,
+    pub(crate) room: Room,
     /// The first body seen under a key, kept also while its outcome is unknown: it may execute, so another body must not
     /// be promised anything.
     remembered: Cache<OrderId, Fingerprint>,
@@ -73,6 +76,7 @@ impl Ingest {
             acceptance,
             order_url: settings.order_url.trim_end_matches('/').to_owned(),
             body_bytes_max: settings.body_bytes_max,
+            room: Room::new(),
             remembered: Cache::new(settings.remembered_orders_max),
         }))
     }
@@ -112,7 +116,8 @@ async fn accept(parts: &Parts, request: Request) -> Result<Response, Problem> {
     let key = idempotency_key(request.headers())?;
     let traceparent = trace::well_formed(request.headers()).map(str::to_owned);
     let (head, body) = request.into_parts();
-    let order = parse(&body::read(&head.headers, body, parts.body_bytes_max).await?)?;
+    let (body, _taken) = parts.room.read(&head.headers, body, parts.body_bytes_max).await?;
+    let order = parse(&body)?;
 
     let order_id = OrderId::derive(&caller.region, &caller.account, &key);
     Span::current().record("order.id", order_id.as_str());

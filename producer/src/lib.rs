@@ -50,7 +50,7 @@ pub async fn run(
         .with_context(|| format!("setting producer.acceptance_log = {}", producer.acceptance_log))?;
     let health = Health::new(&["broker"]);
     meters::begin();
-    let admin_listener = http::bind("producer.admin_listen", producer.admin_listen).await?;
+    let admin_listener = http::bind("producer.admin_listen", producer.admin_listen)?;
     let admin_listen = admin_listener.local_addr()?;
     // Served until the very end, so that a draining producer can still be looked at.
     tokio::spawn(http::serve(admin_listener, admin::routes(&health, telemetry), CancellationToken::new()));
@@ -63,7 +63,7 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     // Only now: until there is a broker, a client is better off with a refused connection than with a silent one.
-    let listener = http::bind("producer.listen", producer.listen).await?;
+    let listener = http::bind("producer.listen", producer.listen)?;
     tokio::spawn(watch_broker(publisher.clone(), Arc::clone(&health), shutdown.clone()));
 
     tracing::info!(listen = %listener.local_addr()?, %admin_listen, keys = keys.current().len(), "producer is up");

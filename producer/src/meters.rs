@@ -37,12 +37,17 @@ const CANCEL_PROBLEMS: [&str; 8] = [
 
 /// Says what the metrics are, and begins the counters at 0: one that first appears when it first counts has no rate then.
 pub(crate) fn begin() {
-    use metrics::{describe_counter as describe, describe_histogram};
+    use metrics::{describe_counter as describe, describe_gauge, describe_histogram};
     describe!("orderfleet_orders_accepted_total", "Posts answered 202");
     describe!("orderfleet_orders_refused_total", "Posts answered otherwise");
     describe!("orderfleet_cancels_accepted_total", "Requests to cancel answered 202");
     describe!("orderfleet_cancels_refused_total", "Requests to cancel answered otherwise");
     describe!("orderfleet_acceptance_log_failed_total", "202s without a line in the acceptance log");
+    describe_gauge!("orderfleet_http_body_bytes", "Room taken by bodies that are being read or published");
+    describe_gauge!(
+        "orderfleet_acceptance_log_waiting",
+        "202s that wait for their line in the acceptance log"
+    );
     describe_histogram!(
         "orderfleet_confirm_seconds",
         "What a request waits for the publisher confirm, or for its absence"

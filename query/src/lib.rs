@@ -52,8 +52,8 @@ pub async fn run(
     let keys = KeyRing::load(&query.keys_file)?;
     let health = Health::new(&["database"]);
     meters::begin();
-    let admin_listener = http::bind("query.admin_listen", query.admin_listen).await?;
-    let listener = http::bind("query.listen", query.listen).await?;
+    let admin_listener = http::bind("query.admin_listen", query.admin_listen)?;
+    let listener = http::bind("query.listen", query.listen)?;
     let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
     // Served until the very end, so that a draining service can still be looked at.
     tokio::spawn(http::serve(admin_listener, admin::routes(&health, telemetry), CancellationToken::new()));

@@ -6,6 +6,7 @@
 mod broker_alarm;
 mod crashing_body;
 mod database_away;
+mod overload;
 mod secondaries;
 mod steps;
 mod two_bodies;

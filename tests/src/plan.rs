@@ -19,6 +19,10 @@ pub struct Plan {
     pub amqp_url: Option<String>,
     /// Another database than the one all tests share.
     pub mongodb_uri: Option<String>,
+    /// Lines of TOML for `[broker]`, such as `confirm_timeout_ms = 1_000`.
+    pub broker: &'static str,
+    /// Lines of TOML for `[producer]`, such as `concurrency_max = 8`.
+    pub producer: &'static str,
     /// Lines of TOML for `[database]`, such as `timeout_ms = 1_500`.
     pub database: &'static str,
     /// What the services log besides warnings. They say at `info` where they listen.
@@ -37,6 +41,8 @@ impl Default for Plan {
             fulfilment_url: None,
             amqp_url: None,
             mongodb_uri: None,
+            broker: "",
+            producer: "",
             database: "",
             level: "info",
             otlp_endpoint: None,
@@ -62,14 +68,15 @@ impl Plan {
     pub(crate) fn settings(&self, around: &Surroundings<'_>) -> String {
         let Surroundings { amqp_url, mongodb_uri, prefix, database, .. } = around;
         let keys_file = around.keys_file.display();
-        let (level, roles, database_lines) = (self.level, self.roles, self.database);
+        let (level, roles) = (self.level, self.roles);
+        let (broker_lines, producer_lines, database_lines) = (self.broker, self.producer, self.database);
         let otlp_endpoint = self.otlp_endpoint.as_deref().unwrap_or_default();
         let mut text = format!(
-            "[broker]\nurl = '{amqp_url}'\nprefix = '{prefix}'\n\
+            "[broker]\nurl = '{amqp_url}'\nprefix = '{prefix}'\n{broker_lines}\n\
              [database]\nuri = '{mongodb_uri}'\nname = '{database}'\n{database_lines}\n\
              [telemetry]\nformat = 'json'\notlp_endpoint = '{otlp_endpoint}'\n\
              log = 'warn,orderfleet_messaging=info,orderfleet_producer={level},orderfleet_worker={level},orderfleet_query={level}'\n\
-             [producer]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n\
+             [producer]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n{producer_lines}\n\
              [worker]\nadmin_listen = '127.0.0.1:0'\nlease_s = 5\nsweep_every_s = 1\nroles = {roles:?}\n\
              [query]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nkeys_file = '{keys_file}'\n"
         );

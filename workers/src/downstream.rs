@@ -6,13 +6,16 @@ use std::{
 };
 
 use anyhow::Context as _;
+use metrics::Gauge;
 use orderfleet_domain::{
-    AccountId, Order, OrderId, StepName,
+    AccountId, OrderId, StepName,
     saga::{CallOutcome, Policy, Record, StepSettings, Verb, step_instance, step_key},
 };
+use orderfleet_runtime::meters::Counted;
 use orderfleet_storage::CircuitState;
 use reqwest::{Client, redirect};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::{
@@ -24,7 +27,6 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// One HTTP client for all services, with a connection pool per host; a bulkhead and a circuit breaker per step.
 #[derive(Debug)]
@@ -40,6 +42,9 @@ struct Downstream {
     bulkhead: Bulkhead,
     breaker: Breaker,
     figures: Figures,
+    /// Calls that wait for a place, and those that have one.
+    waiting: Gauge,
+    in_flight: Gauge,
 }
 
 /// One call.
@@ -47,7 +52,8 @@ struct Downstream {
 pub(crate) struct Call<'a> {
     pub(crate) order_id: &'a OrderId,
     pub(crate) account: &'a AccountId,
-    pub(crate) order: &'a Order,
+    /// As JSON: the same bytes for every step.
+    pub(crate) order: &'a RawValue,
     pub(crate) record: &'a Record,
     pub(crate) step: &'a StepName,
     pub(crate) verb: Verb,
@@ -62,7 +68,7 @@ struct DoBody<'a> {
     generation: u32,
     step: &'a StepName,
     account: &'a AccountId,
-    order: &'a Order,
+    order: &'a RawValue,
 }
 
 impl Downstreams {
@@ -70,7 +76,8 @@ impl Downstreams {
     pub(crate) fn new(policy: &Policy, worker_concurrency: u16) -> anyhow::Result<Self> {
         let mut builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            // As many as there are calls at once: each call beyond would connect anew. The pool drops them after 90 s.
+            .pool_max_idle_per_host(worker_concurrency.into())
             .redirect(redirect::Policy::none())
             .no_proxy();
         if policy.steps().iter().all(|step| step.url.starts_with("http://")) {
@@ -82,6 +89,8 @@ impl Downstreams {
             bulkhead: Bulkhead::new(settings.concurrency.unwrap_or(most_of(worker_concurrency)).into()),
             breaker: Breaker::new(&settings.name, settings.breaker_failures),
             figures: Figures::default(),
+            waiting: metrics::gauge!("orderfleet_calls_waiting", "step" => settings.name.to_string()),
+            in_flight: metrics::gauge!("orderfleet_calls_in_flight", "step" => settings.name.to_string()),
             settings: settings.clone(),
         };
         let steps = policy.steps().iter().map(|step| (step.name.clone(), downstream(step))).collect();
@@ -95,10 +104,13 @@ impl Downstreams {
         let Some(downstream) = self.steps.get(call.step) else {
             return not_sent(&format!("step {} is not in this worker's settings", call.step));
         };
+        let waiting = Counted::new(&downstream.waiting);
         let Some(_place) = downstream.bulkhead.enter().await else {
             downstream.figures.crowded_out();
             return not_sent("too many calls are in flight");
         };
+        drop(waiting);
+        let _in_flight = Counted::new(&downstream.in_flight);
         let Some(admitted) = downstream.breaker.admit() else { return not_sent("the circuit is open") };
         let begun = Instant::now();
         let (outcome, sign) = self.send(&downstream.settings, call).await;
@@ -245,11 +257,7 @@ mod tests {
     async fn call(downstreams: &Downstreams, step: &str, verb: Verb) -> CallOutcome {
         let account: AccountId = "demo".parse().unwrap();
         let order_id = OrderId::derive(&"eu1".parse().unwrap(), &account, &"k".parse().unwrap());
-        let order = serde_json::from_value(serde_json::json!({
-            "channel": "retail", "currency": "GBP", "payment_ref": "p", "ship_to": {},
-            "lines": [{"sku": "s", "quantity": 1, "unit_price": "1.00"}],
-        }))
-        .unwrap();
+        let order = serde_json::value::to_raw_value("an order").unwrap();
         let fp: Fingerprint = format!("01{}", "0".repeat(64)).parse().unwrap();
         let step: StepName = step.parse().unwrap();
         let record = Record::first(fp, vec![step.clone()], WorkerId("w".into()), 0, Nonce(1));

@@ -21,6 +21,7 @@ use orderfleet_domain::{
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
 use orderfleet_runtime::crash;
 use orderfleet_storage::{AtHand, Store, WorkedQueue};
+use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -63,6 +64,8 @@ struct Way<'a> {
     handling: Handling,
     /// The stored order, known from the claim on; before that the message's own.
     at_hand: Option<AtHand>,
+    /// The order as the services get it, from the first call on.
+    order: Option<Box<RawValue>>,
     /// What was seen of the last call, if its outcome is unknown.
     seen: Option<String>,
     /// The last call was not sent because somebody has paused it.
@@ -89,7 +92,7 @@ impl Driver {
         let ending = match answered(work, answer).await {
             Ok(ending) => {
                 // A delivery whose ack panics stays unacked, and is delivered again once its channel is gone.
-                let _ = caught(crash::around("worker.ack", delivery.ack())).await;
+                let _ = caught(crash::around("worker.ack", async { delivery.ack() })).await;
                 ending
             }
             Err(place) => {
@@ -148,6 +151,7 @@ impl Driver {
             delivery,
             handling,
             at_hand: None,
+            order: None,
             seen: None,
             is_paused: false,
             written: None,
@@ -321,7 +325,9 @@ impl Way<'_> {
                     }
                 };
                 let (reply, at_hand) = crash::around("worker.claim", claimed).await;
-                self.at_hand = at_hand.or(self.at_hand.take());
+                if at_hand.is_some() {
+                    (self.at_hand, self.order) = (at_hand, None);
+                }
                 Input::Store(reply)
             }
             Effect::Read => Input::Store(read(store, &self.handling.delivered().command).await),
@@ -355,6 +361,13 @@ impl Way<'_> {
         {
             std::process::abort();
         }
+        let order = match &mut self.order {
+            Some(order) => order,
+            unwritten => match to_raw_value(order) {
+                Ok(written) => unwritten.insert(written),
+                Err(error) => return Input::Called(CallOutcome::NotSent { what: error.to_string() }),
+            },
+        };
         let step = record.step(step);
         let call = Call {
             order_id: &command.order_id,

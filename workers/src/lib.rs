@@ -74,7 +74,7 @@ pub async fn run(
     let meters = Meters::new(&policy.step_names());
     let downstreams = Arc::new(Downstreams::new(&policy, worker.concurrency)?);
     let health = Health::new(&["consumer", "database", "parking", "publisher"]);
-    let listener = http::bind("worker.admin_listen", worker.admin_listen).await?;
+    let listener = http::bind("worker.admin_listen", worker.admin_listen)?;
     let id = worker_id()?;
     tracing::info!(worker.id = id.0, admin_listen = %listener.local_addr()?, "worker is starting");
     // Served until the very end, so that a draining worker can still be looked at.
@@ -86,15 +86,17 @@ pub async fn run(
         Topology::new(&broker.prefix, broker.partitions, broker.new_bytes_max, &policy.step_names());
     let (waits_for, waiting_for) = watch::channel(Some("MongoDB"));
     let telling = tokio::spawn(tell_of_waiting(waiting_for, Arc::clone(&health), shutdown.clone()));
-    let connecting = async {
+    // Both at once: whoever has posted the order that a worker is started for waits.
+    let store = async {
         let watched = connect_store(&database).await?;
         waits_for.send_replace(Some("RabbitMQ"));
-        let publisher =
-            Publisher::connect(&broker, topology.clone(), "orderfleet-worker").await.context("RabbitMQ")?;
-        anyhow::Ok((watched, publisher))
+        anyhow::Ok(watched)
+    };
+    let publisher = async {
+        Publisher::connect(&broker, topology.clone(), "orderfleet-worker").await.context("RabbitMQ")
     };
     let (watched, publisher) = tokio::select! {
-        connected = connecting => connected?,
+        connected = async { tokio::try_join!(store, publisher) } => connected?,
         () = shutdown.cancelled() => return Ok(()),
     };
     waits_for.send_replace(None);
@@ -233,7 +235,7 @@ fn subscriptions(worker: &WorkerSettings, partitions: u16, any_step: &StepName) 
     };
     if worker.has(Role::Forward) {
         for partition in 0..partitions {
-            subscribe(Lane::New(partition), worker.prefetch, &live);
+            subscribe(Lane::New(partition), worker.prefetch.div_ceil(partitions), &live);
         }
         subscribe(Lane::Retry, worker.prefetch, &live);
         subscribe(Lane::Replay, few, &Arc::new(Semaphore::new(few.into())));

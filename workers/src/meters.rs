@@ -296,6 +296,8 @@ fn describe() {
         "orderfleet_fenced_total",
         "Deliveries given up because another worker had claimed the order since"
     );
+    gauge!("orderfleet_calls_waiting", "Calls that wait for one of the places a service has");
+    gauge!("orderfleet_calls_in_flight", "Calls that a service has not answered yet");
     gauge!("orderfleet_breaker_open", "1 while a service is left alone, or only probed");
     counter!("orderfleet_breaker_transitions_total", "Changes of circuits");
     counter!("orderfleet_panics_total", "Deliveries whose handling panicked");

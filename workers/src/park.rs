@@ -115,7 +115,7 @@ impl Parker {
             }
         };
         match answered(parking, |place| self.store_unread(&arrival, place)).await {
-            Ok(Ok(())) => crash::around("park.ack", delivery.ack()).await,
+            Ok(Ok(())) => crash::around("park.ack", async { delivery.ack() }).await,
             Ok(Err(ShuttingDown)) => delivery.give_back().await,
             Err(place) => {
                 tracing::error!(

@@ -43,10 +43,12 @@ pub struct WorkerSettings {
     pub admin_listen: SocketAddr,
     /// What this worker does.
     pub roles: Vec<Role>,
-    /// Orders worked on at once.
+    /// Orders worked on at once. The more there are, the larger are the groups in which they are written; a service gets up to
+    /// three quarters as many calls at once from each worker.
     pub concurrency: u16,
-    /// Unacked deliveries per queue. At least `concurrency` keeps every slot busy; a worker that crashes has all of them
-    /// charged as a delivery.
+    /// Unacked deliveries of fresh orders, shared out evenly to their partitions, and of each other queue. A quarter more than
+    /// `concurrency` keeps every slot busy, as acks are gathered for a moment; what waits for its turn is given back by a worker that
+    /// ends, and a crash has all of them charged as a delivery.
     pub prefetch: u16,
     /// Lease of a claim in seconds: how long others leave an order to its owner.
     pub lease_s: u32,
@@ -85,8 +87,8 @@ impl Default for WorkerSettings {
         Self {
             admin_listen: ([127, 0, 0, 1], 9090).into(),
             roles: vec![Role::Forward, Role::Compensate, Role::Sweep, Role::Park],
-            concurrency: 32,
-            prefetch: 32,
+            concurrency: 128,
+            prefetch: 160,
             lease_s: 60,
             sweep_every_s: 30,
         }

@@ -111,7 +111,7 @@ impl Planted {
         let take = move |delivery: Delivery| {
             let taken = taken.clone();
             async move {
-                delivery.ack().await;
+                delivery.ack();
                 taken.cancel();
             }
         };

@@ -1,25 +1,28 @@
-//! Confirm channels in a pool, over a few connections. A channel is lent to one publish at a time.
+//! Confirm channels in a pool, over a few connections. A channel is lent to one batch at a time.
 //!
 //! lapin numbers a message and queues its frames in two steps, and hands a returned message to whichever confirm comes
-//! next (lapin 4.12, `Acknowledgements`). With two publishes on a channel one could get the other's confirm: a message
-//! that matched no queue, or that its queue rejected, would pass for confirmed.
+//! next (lapin 4.12, `Acknowledgements`). With two publishers on a channel one could get the other's confirm: a message
+//! that matched no queue, or that its queue rejected, would pass for confirmed. A batch is numbered and queued by one task,
+//! and judged as a whole once every confirm is there, when whatever was returned of it has come with one of them.
 
 use std::sync::Arc;
 
 use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult};
+use futures_util::future::join_all;
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    Channel, Confirmation,
     options::{BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 
 use crate::{
     BrokerSettings, ConnectError, Topology,
+    batches::{Message, Route},
     live::{AnswerError, LiveConnection},
     supervisor::{Connections, Connector},
 };
 
-/// Publishes at once on a connection; more wait for their turn. Far below RabbitMQ's limit of 2,047 channels.
+/// Batches at once on a connection; more wait for their turn. Far below RabbitMQ's limit of 2,047 channels.
 const CHANNELS_PER_CONNECTION: usize = 64;
 
 /// Channels are opened when none is idle.
@@ -55,19 +58,24 @@ impl ConfirmChannel {
         self.connection.is_blocked()
     }
 
-    /// Publishes one message and waits for its confirm, for as long as the connection lives.
+    /// Publishes messages in their order and waits for the confirm of each, for as long as the connection lives.
     pub(crate) async fn publish(
         &mut self,
-        (exchange, routing_key): (&str, &str),
-        options: BasicPublishOptions,
-        body: &[u8],
-        properties: BasicProperties,
-    ) -> Result<Confirmation, AnswerError> {
+        Route { exchange, routing_key, mandatory }: &Route,
+        messages: Vec<Message>,
+    ) -> Result<Vec<lapin::Result<Confirmation>>, AnswerError> {
         self.busy = true;
-        let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
-        let confirmation = self.connection.answer(async { sent.await?.await }).await?;
-        self.busy = false;
-        Ok(confirmation)
+        let options = BasicPublishOptions { mandatory: *mandatory, immediate: false };
+        let publish = |Message { body, properties }| {
+            let (channel, to, key) =
+                (self.channel.clone(), exchange.as_str().into(), routing_key.as_str().into());
+            async move { channel.basic_publish(to, key, options, &body, properties).await?.await }
+        };
+        // Each numbers its message and queues its frames when it is first polled, which is in this order and by this task alone.
+        let confirms = join_all(messages.into_iter().map(publish));
+        let confirmations = self.connection.answer(async { Ok(confirms.await) }).await?;
+        self.busy = confirmations.iter().any(Result::is_err);
+        Ok(confirmations)
     }
 
     /// Ready messages of a queue.

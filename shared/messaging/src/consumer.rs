@@ -29,7 +29,7 @@ const GOOD_SESSION: Duration = Duration::from_secs(30);
 pub struct Subscription<S = Lane> {
     /// Which one.
     pub lane: S,
-    /// Unacked deliveries of this queue at once. What a crashing worker holds is charged a delivery each, so small.
+    /// Unacked deliveries of this queue at once. What a crashing worker holds is charged a delivery each, of twenty.
     /// After a pause this many come on top of what was in hand before it; not before that is less than this, so that there are
     /// never twice as many, however often consuming is paused.
     pub prefetch: u16,

@@ -7,14 +7,12 @@ use std::sync::{
 
 use bytes::Bytes;
 use lapin::{
-    Acker,
     message::Delivery as AmqpDelivery,
-    options::{BasicAckOptions, BasicNackOptions},
     types::{DeliveryTag, ShortString},
 };
 use orderfleet_domain::saga::{DeadLetterQueue, Lane, Millis};
 
-use crate::{Headers, Topology, headers::ready_at, trace::Origin};
+use crate::{Headers, Topology, acks::Acks, headers::ready_at, trace::Origin};
 
 /// What can be consumed: a lane, or a queue of dead letters.
 pub trait Source: Clone + Send + Sync + 'static {
@@ -45,7 +43,7 @@ pub struct Delivery<S = Lane> {
     pub(crate) routing_key: ShortString,
     pub(crate) tag: DeliveryTag,
     pub(crate) origin: Arc<Origin>,
-    acker: Acker,
+    acks: Acks,
     _in_hand: Holding,
 }
 
@@ -75,7 +73,13 @@ impl Drop for Holding {
 }
 
 impl<S: Source> Delivery<S> {
-    pub(crate) fn new(source: &S, delivery: AmqpDelivery, in_hand: &InHand, origin: &Arc<Origin>) -> Self {
+    pub(crate) fn new(
+        source: &S,
+        delivery: AmqpDelivery,
+        in_hand: &InHand,
+        acks: &Acks,
+        origin: &Arc<Origin>,
+    ) -> Self {
         Self {
             _in_hand: in_hand.hold(),
             lane: source.delivered(delivery.routing_key.as_str()),
@@ -88,23 +92,21 @@ impl<S: Source> Delivery<S> {
             routing_key: delivery.routing_key,
             tag: delivery.delivery_tag,
             origin: Arc::clone(origin),
-            acker: delivery.acker,
+            acks: acks.clone(),
         }
     }
 }
 
 impl<S> Delivery<S> {
-    /// Acknowledges it, on the channel that delivered it; no use after that channel is gone: then the broker delivers
-    /// it again, and whoever gets it finds the document as it is.
-    pub async fn ack(self) {
-        if let Err(error) = self.acker.ack(BasicAckOptions { multiple: false }).await {
-            tracing::debug!(%error, "ack on a lost channel; the delivery will come again");
-        }
+    /// Acknowledges it, on the channel that delivered it, within some 25 ms and before that channel is closed in order; no use after
+    /// the channel is gone: then the broker delivers it again, and whoever gets it finds the document as it is.
+    pub fn ack(self) {
+        self.acks.ack(self.tag);
     }
 
     /// Gives it back. The broker counts this as a delivery, as it would a crash.
     pub async fn give_back(self) {
-        let _ = self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await;
+        self.acks.give_back(self.tag).await;
     }
 }
 

@@ -3,6 +3,8 @@
 //! lapin's own recovery stays off: it can hang for good without an error and ignores channel-level closes. Here a lost
 //! connection or channel is dropped whole and made anew.
 
+mod acks;
+mod batches;
 mod channels;
 mod connection;
 mod consumer;

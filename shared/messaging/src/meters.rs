@@ -24,6 +24,7 @@ pub(crate) struct Meters {
     pub(crate) blocked: Gauge,
     publishing: Gauge,
     consuming: Gauge,
+    publishes: Gauge,
 }
 
 impl Meters {
@@ -39,6 +40,7 @@ impl Meters {
             blocked: metrics::gauge!("orderfleet_publishing_blocked"),
             publishing: connections("publishing"),
             consuming: connections("consuming"),
+            publishes: metrics::gauge!("orderfleet_publishes_in_flight"),
         };
         for destination in 0..DESTINATIONS.len() {
             meters.publish_seconds(destination, CONFIRMED);
@@ -63,12 +65,28 @@ impl Meters {
         Open::new(&self.consuming)
     }
 
+    /// A message waits to be sent, or for its confirm, for as long as this exists.
+    pub(crate) fn publish_in_flight(&self) -> Open {
+        Open::new(&self.publishes)
+    }
+
     fn publish_seconds(&self, destination: usize, outcome: usize) -> &Histogram {
         self.publish_seconds[destination][outcome].get_or_init(|| {
             let (destination, outcome) = (DESTINATIONS[destination], OUTCOMES[outcome]);
             metrics::histogram!("orderfleet_publish_seconds", "destination" => destination, "outcome" => outcome)
         })
     }
+}
+
+/// Deliveries that wait for their turn. Of those who consume alone.
+static DELIVERIES: LazyLock<Gauge> = LazyLock::new(|| {
+    metrics::describe_gauge!("orderfleet_deliveries_waiting", "Deliveries in hand that wait for their turn");
+    metrics::gauge!("orderfleet_deliveries_waiting")
+});
+
+/// A delivery waits for its turn for as long as this exists.
+pub(crate) fn delivery_waiting() -> Open {
+    Open::new(&DELIVERIES)
 }
 
 /// One of the things a gauge counts.
@@ -95,6 +113,10 @@ fn describe() {
     metrics::describe_counter!("orderfleet_publish_failed_total", "Publishes without a plain confirm");
     metrics::describe_gauge!("orderfleet_publishing_blocked", "1 while the broker has blocked publishing");
     metrics::describe_gauge!("orderfleet_broker_connections", "Open connections to the broker");
+    metrics::describe_gauge!(
+        "orderfleet_publishes_in_flight",
+        "Messages that wait to be sent, or for their confirm"
+    );
 }
 
 fn destination(to: &Destination) -> usize {

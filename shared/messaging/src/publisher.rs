@@ -1,33 +1,25 @@
 //! Confirmed, mandatory publishing over a pool of long-lived confirm channels.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use deadpool::managed::{Object, PoolError};
-use lapin::{Confirmation, options::BasicPublishOptions};
 use orderfleet_domain::{
     StepName,
     saga::{DeadLetterQueue, EventType, Lane, Millis, Tier},
 };
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use crate::{
     BrokerSettings, ConnectError, Headers, Topology,
-    channels::{self, Channels, ConfirmChannels},
-    connection::chain,
+    batches::{Batches, Route},
+    channels,
     meters::METERS,
     topology::{dead_routing_key, event_routing_key, routing_key},
     trace::{self, Server},
 };
-
-/// Longest wait for a channel to publish on; nothing has been sent then.
-const CHANNEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,10 +88,8 @@ impl PublishError {
 /// Publishes with confirms. Cheap to clone; shared by all tasks of a process.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    channels: Channels,
+    batches: Arc<Batches>,
     topology: Topology,
-    confirm_timeout: Duration,
-    blocked: Arc<AtomicBool>,
     server: Arc<Server>,
 }
 
@@ -114,13 +104,8 @@ impl Publisher {
         name: &str,
     ) -> Result<Self, ConnectError> {
         let channels = channels::pool(settings, topology.clone(), name).await?;
-        Ok(Self {
-            channels,
-            topology,
-            confirm_timeout: settings.confirm_timeout(),
-            blocked: Arc::default(),
-            server: Server::of(&settings.address()?),
-        })
+        let batches = Arc::new(Batches::new(channels, settings.confirm_timeout()));
+        Ok(Self { batches, topology, server: Server::of(&settings.address()?) })
     }
 
     /// The topology that was asserted.
@@ -134,14 +119,14 @@ impl Publisher {
     /// # Errors
     /// What is wrong, for people.
     pub async fn check(&self) -> Result<(), String> {
-        self.unblocked_channel().await.map(drop).map_err(|error| error.to_string())
+        self.batches.unblocked_channel().await.map(drop)
     }
 
     /// Whether the broker had blocked publishing when a channel was last looked at, by a publish or a check. Answers at
     /// once. A broker tells a connection only after it has tried to publish.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed)
+        self.batches.is_blocked()
     }
 
     /// Ready messages in the queue behind a lane.
@@ -149,89 +134,29 @@ impl Publisher {
     /// # Errors
     /// No connection, or no such queue.
     pub async fn depth(&self, lane: &Lane) -> Result<u32, PublishError> {
-        let mut channel = self.unblocked_channel().await?;
-        let queue = self.topology.queue(lane);
-        // A task of its own, for the reason that `publish` has.
-        let asked = tokio::spawn(async move { channel.depth(&queue).await });
-        let not_sent = |why: String| PublishError::NotSent(why);
-        match tokio::time::timeout(self.confirm_timeout, asked).await {
-            Ok(Ok(depth)) => depth.map_err(|error| not_sent(error.to_string())),
-            Ok(Err(error)) => Err(not_sent(error.to_string())),
-            Err(_) => Err(not_sent("no answer in time".into())),
-        }
+        self.batches.depth(self.topology.queue(lane)).await.map_err(PublishError::NotSent)
     }
 
-    /// Publishes one message and waits for its confirm, at most the confirm timeout. Safe to call from many tasks: each
-    /// message has a channel to itself until it is confirmed, and their confirms are outstanding together.
+    /// Publishes one message and waits for its confirm, at most two seconds until it is sent and then the confirm timeout. Safe
+    /// to call from many tasks: what they publish to the same exchange by the same routing key goes out together.
     ///
     /// # Errors
     /// Anything but a plain confirm. A second call publishes a second message.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        let started = Instant::now();
+        let (started, _in_flight) = (Instant::now(), METERS.publish_in_flight());
         let route = self.route(&outgoing.destination);
-        let span = trace::publishing(&self.server, &route.0, &route.1, outgoing);
-        let result = self.publish_to(route, outgoing, &span).instrument(span.clone()).await;
+        let span = trace::publishing(&self.server, &route.exchange, &route.routing_key, outgoing);
+        let properties = trace::within(&span, &outgoing.headers).properties(ready_at(&outgoing.destination));
+        let published = self.batches.publish(route, outgoing.body.clone(), properties);
+        let result = published.instrument(span.clone()).await;
         trace::ended(&span, &result);
         METERS.published(&outgoing.destination, &result, started.elapsed());
         result
     }
 
-    async fn publish_to(
-        &self,
-        (exchange, routing_key, mandatory): (String, String, bool),
-        outgoing: &Outgoing,
-        span: &Span,
-    ) -> Result<(), PublishError> {
-        let mut channel = self.unblocked_channel().await?;
-        let headers = trace::within(span, &outgoing.headers);
-        let (body, properties) = (outgoing.body.clone(), headers.properties(ready_at(&outgoing.destination)));
-        let (to, key) = (exchange.clone(), routing_key.clone());
-        // A task of its own: when nobody waits for it any more it still keeps the channel until there is an answer. A channel
-        // that is closed while its message is unsent would have the message sent on a closed channel, which ends the
-        // connection and with it the publishes of everybody else.
-        let published = tokio::spawn(async move {
-            let options = BasicPublishOptions { mandatory, immediate: false };
-            channel.publish((&to, &key), options, &body, properties).await
-        });
-        let unknown = |why: String| PublishError::Unknown(why);
-        let answer = tokio::time::timeout(self.confirm_timeout, published).await;
-        let answer = answer.map_err(|_| unknown(format!("{} ms", self.confirm_timeout.as_millis())))?;
-        match answer
-            .map_err(|error| unknown(error.to_string()))?
-            .map_err(|error| unknown(error.to_string()))?
-        {
-            Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(PublishError::Returned { exchange, routing_key }),
-            Confirmation::Nack(_) => Err(PublishError::Nacked),
-            Confirmation::NotRequested => Err(unknown("the channel is not in confirm mode".into())),
-        }
-    }
-
-    async fn unblocked_channel(&self) -> Result<Object<ConfirmChannels>, PublishError> {
-        let channel = match self.free_channel().await {
-            Ok(channel) if channel.is_blocked() => Err(ConnectError::Blocked),
-            channel => channel,
-        };
-        let is_blocked = matches!(channel, Err(ConnectError::Blocked));
-        self.blocked.store(is_blocked, Ordering::Relaxed);
-        METERS.blocked.set(u8::from(is_blocked));
-        channel.map_err(|error| PublishError::NotSent(chain(&error)))
-    }
-
-    async fn free_channel(&self) -> Result<Object<ConfirmChannels>, ConnectError> {
-        match tokio::time::timeout(CHANNEL_TIMEOUT, self.channels.get()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(PoolError::Backend(error))) => Err(error),
-            Ok(Err(other)) => Err(ConnectError::Pool(other.to_string())),
-            Err(_) => Err(self.channels.manager().trouble().unwrap_or_else(|| {
-                ConnectError::Channel(format!("none within {} s", CHANNEL_TIMEOUT.as_secs()))
-            })),
-        }
-    }
-
-    fn route(&self, destination: &Destination) -> (String, String, bool) {
+    fn route(&self, destination: &Destination) -> Route {
         let topology = &self.topology;
-        match destination {
+        let (exchange, routing_key, mandatory) = match destination {
             Destination::Lane(lane) => (topology.orders(), routing_key(lane), true),
             Destination::Wait(tier, lane) => (topology.wait(*tier), routing_key(lane), true),
             Destination::WaitDead(tier, queue) => (topology.wait(*tier), dead_routing_key(queue), true),
@@ -240,7 +165,8 @@ impl Publisher {
             }
             Destination::DeadLetter(queue) => (topology.dlx(), dead_routing_key(queue), true),
             Destination::Event(event) => (topology.events(), event_routing_key(*event), false),
-        }
+        };
+        Route { exchange, routing_key, mandatory }
     }
 }
 

@@ -25,9 +25,10 @@ use tokio_util::{
 
 use crate::{
     ConnectError, Consumer, Control, Delivery, Observer, Source, Subscription,
+    acks::Acks,
     connection::{CONNECT_TIMEOUT, connect},
     delivery::InHand,
-    meters::{METERS, Open},
+    meters::{METERS, Open, delivery_waiting},
     trace::{Origin, Server},
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Session<'a, S, F> {
     channels: Vec<Channel>,
     /// Of each channel.
     in_hand: Vec<InHand>,
+    /// Of each channel.
+    acks: Vec<Acks>,
     /// Of each channel.
     origins: Vec<Arc<Origin>>,
     /// How often each queue was subscribed: part of the consumer tags. A tag that is used again while deliveries of its
@@ -111,6 +114,9 @@ where
         let lost = CancellationToken::new();
         let _lost_at_the_end = lost.clone().drop_guard();
         let in_hand = channels.iter().map(|_| InHand::default()).collect();
+        let prefetches = consumer.subscriptions.iter().map(|subscription| subscription.prefetch);
+        let acks =
+            channels.iter().zip(prefetches).map(|(channel, prefetch)| Acks::new(channel, prefetch)).collect();
         let rounds = vec![0; channels.len()];
         let origins = origins(consumer, &address);
         Ok(Self {
@@ -119,6 +125,7 @@ where
             connection,
             channels,
             in_hand,
+            acks,
             origins,
             rounds,
             lost,
@@ -142,6 +149,12 @@ where
             }
         }
         self.work.drained().await;
+        let flushing = async {
+            for acks in &self.acks {
+                acks.flush().await;
+            }
+        };
+        let _ = timeout(CLOSE_TIMEOUT, flushing).await;
         let _ = timeout(CLOSE_TIMEOUT, self.connection.close(200, "drained".into())).await;
         Ok(())
     }
@@ -285,10 +298,16 @@ where
     fn spawn(&self, index: usize, delivery: AmqpDelivery) {
         let subscription = &self.consumer.subscriptions[index];
         let (permits, control) = (Arc::clone(&subscription.permits), subscription.control.clone());
-        let delivery =
-            Delivery::new(&subscription.lane, delivery, &self.in_hand[index], &self.origins[index]);
+        let delivery = Delivery::new(
+            &subscription.lane,
+            delivery,
+            &self.in_hand[index],
+            &self.acks[index],
+            &self.origins[index],
+        );
         let (shutdown, lost) = (self.work.shutdown.clone(), self.lost.clone());
         let handle = self.work.handle.clone();
+        let waiting = delivery_waiting();
         self.work.tasks.spawn(subscription.control.track(async move {
             let permit = tokio::select! {
                 biased;
@@ -297,6 +316,7 @@ where
                 () = control.paused_for(GIVE_BACK_AFTER) => None,
                 permit = turn(&permits, &control) => permit,
             };
+            drop(waiting);
             match permit {
                 Some(_permit) => handle(delivery).await,
                 None => delivery.give_back().await,

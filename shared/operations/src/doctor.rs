@@ -44,15 +44,15 @@ pub struct Subject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WorkerLimits {
-    /// Orders worked on at once. Default 32.
+    /// Orders worked on at once. Default 128.
     pub concurrency: u16,
-    /// Unacked deliveries per queue. Default 32.
+    /// Unacked deliveries of fresh orders, of all partitions together, and of each other queue. Default 160.
     pub prefetch: u16,
 }
 
 impl Default for WorkerLimits {
     fn default() -> Self {
-        Self { concurrency: 32, prefetch: 32 }
+        Self { concurrency: 128, prefetch: 160 }
     }
 }
 

@@ -16,13 +16,26 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use metrics::Gauge;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{meters, problem::Problem, trace};
+use crate::{
+    meters::{self, Counted},
+    problem::Problem,
+    trace,
+};
 
-/// Most connections at once; more wait in the kernel's backlog.
+/// Most connections at once to a listener; more are answered 503 at once.
 const CONNECTIONS_MAX: usize = 4_096;
+/// Connections that have not been accepted yet. A burst must not wait for the second try of a client's kernel.
+const BACKLOG: u32 = 4_096;
+/// For whoever is one too many, before a request of theirs is read.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// From the connection, or the answer before, to the end of a request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest request line and headers together.
@@ -36,10 +49,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The address is taken or not ours; the message names the setting.
-pub async fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (setting {setting})"))
+pub fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address} (setting {setting})"))
 }
 
 /// Serves until the token is cancelled, then stops accepting and lets requests in flight end, for at most 15 s.
@@ -47,13 +64,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     let builder = Arc::new(connection_builder());
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
+    let gauge = metrics::gauge!("orderfleet_http_connections");
     loop {
-        let accept = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accept => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         let stream = match accepted {
@@ -65,6 +79,13 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 continue;
             }
         };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            metrics::counter!("orderfleet_http_connections_refused_total").increment(1);
+            // What does not fit into an empty socket at once is not worth a task.
+            let _ = stream.try_write(TOO_MANY);
+            continue;
+        };
+        let open = Counted::new(&gauge);
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
@@ -72,7 +93,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
-            drop(permit);
+            drop((permit, open));
         });
     }
     drop(listener);
@@ -105,9 +126,10 @@ pub struct Limits {
 /// Puts the limits, an answer for a panic, a span and a meter around routes. Apply to everything but the health routes.
 pub fn limited(router: Router, limits: Limits) -> Router {
     let permits = Arc::new(Semaphore::new(limits.concurrency_max));
+    let gauge = metrics::gauge!("orderfleet_http_requests_in_flight");
     let limit = move |request: Request, next: Next| {
-        let permits = Arc::clone(&permits);
-        async move { limited_request(&permits, limits, request, next).await }
+        let (permits, gauge) = (Arc::clone(&permits), gauge.clone());
+        async move { limited_request(&permits, &gauge, limits, request, next).await }
     };
     router
         .layer(middleware::from_fn(limit))
@@ -116,16 +138,29 @@ pub fn limited(router: Router, limits: Limits) -> Router {
         .layer(middleware::from_fn(meters::measured))
 }
 
-async fn limited_request(permits: &Semaphore, limits: Limits, request: Request, next: Next) -> Response {
+async fn limited_request(
+    permits: &Semaphore,
+    gauge: &Gauge,
+    limits: Limits,
+    request: Request,
+    next: Next,
+) -> Response {
     let Ok(_permit) = permits.try_acquire() else {
-        return unavailable("overloaded", "Too many requests at once").into_response();
+        return overloaded("Too many requests at once").into_response();
     };
+    let _in_flight = Counted::new(gauge);
     match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => unavailable("timeout", "The request took too long")
             .detail("it may still take effect: repeat the same body with the same key")
             .into_response(),
     }
+}
+
+/// A 503 for whoever finds no room, at once.
+#[must_use]
+pub fn overloaded(title: &'static str) -> Problem {
+    unavailable("overloaded", title)
 }
 
 fn unavailable(kind: &str, title: &'static str) -> Problem {

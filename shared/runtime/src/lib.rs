@@ -8,7 +8,7 @@ pub mod build;
 pub mod crash;
 pub mod http;
 pub mod keys;
-mod meters;
+pub mod meters;
 pub mod probe;
 pub mod problem;
 pub mod settings;

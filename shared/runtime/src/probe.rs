@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_is_alive_and_not_ready_says_so() {
         let health = Health::new(&["broker"]);
-        let listener = http::bind("test", ([0, 0, 0, 0], 0).into()).await.unwrap();
+        let listener = http::bind("test", ([0, 0, 0, 0], 0).into()).unwrap();
         let listen = listener.local_addr().unwrap();
         tokio::spawn(http::serve(listener, public_health_routes(&health), CancellationToken::new()));
         ask(listen, Probe::Alive.path()).await.unwrap();
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_at_an_address_is_no_health() {
-        let listener = http::bind("test", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listener = http::bind("test", ([127, 0, 0, 1], 0).into()).unwrap();
         let listen = listener.local_addr().unwrap();
         drop(listener);
         let error = ask(listen, Probe::Alive.path()).await.unwrap_err().to_string();

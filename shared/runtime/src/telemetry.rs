@@ -10,12 +10,12 @@ use std::{io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tracing::{Metadata, level_filters::LevelFilter};
+use tracing::{Dispatch, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Layer as _,
+    Layer as _, Registry,
     filter::{FilterExt as _, filter_fn},
     fmt,
-    layer::SubscriberExt as _,
+    layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
@@ -89,19 +89,42 @@ pub fn init(settings: &TelemetrySettings, service: &'static str) -> anyhow::Resu
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
+    let metrics = Metrics::install(service)?;
+    let traces = Traces::new(settings, service)?;
+    dispatch(json, obeying, &traces).try_init().context("cannot install the logger")?;
+    Ok(Telemetry { metrics, log, traces })
+}
+
+/// Where events and spans go. Spans are for traces alone: the log's filter makes none and hides none.
+fn dispatch(json: bool, obeying: impl Filter<Registry> + Send + Sync + 'static, traces: &Traces) -> Dispatch {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = if json {
         lines.json().flatten_event(true).map_event_format(InTrace::json).boxed()
     } else {
         lines.fmt_fields(text_fields()).map_event_format(InTrace::text).boxed()
     };
-    let metrics = Metrics::install(service)?;
-    let traces = Traces::new(settings, service)?;
-    // Spans are for traces alone: the log's filter makes none and hides none.
     let is_event = |metadata: &Metadata<'_>| metadata.is_event() && is_safe(metadata);
     let events = filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE);
-    let logger =
-        tracing_subscriber::registry().with(lines.with_filter(obeying.and(events))).with(traces.layer());
-    logger.try_init().context("cannot install the logger")?;
-    Ok(Telemetry { metrics, log, traces })
+    let logger = tracing_subscriber::registry().with(lines.with_filter(obeying.and(events)));
+    match traces.layer() {
+        Some(layer) => logger.with(layer).into(),
+        // Not `with(None)`: a layer that is not there asks for every span.
+        None => logger.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_an_endpoint_no_span_is_made_and_events_are_logged() {
+        let settings = TelemetrySettings::default();
+        let traces = Traces::new(&settings, "test").unwrap();
+        let (obeying, _) = LogFilter::new(&settings.log).unwrap();
+        tracing::dispatcher::with_default(&dispatch(true, obeying, &traces), || {
+            assert!(tracing::info_span!(target: "orderfleet_test", "a span").is_disabled());
+            assert!(tracing::event_enabled!(target: "orderfleet_test", tracing::Level::WARN));
+        });
+    }
 }

@@ -21,7 +21,7 @@ impl Store {
     /// Connects and checks the server. `app_name` shows in the server's logs.
     ///
     /// Every write is `w: majority, j: true`, every read majority-committed from the primary, retries of the driver are
-    /// on; what the connection string says about these is overruled. A lost connection is made again by the driver.
+    /// on, but for writes in a group, which go alone after a failure; what the connection string says about these is overruled. A lost connection is made again by the driver.
     ///
     /// # Errors
     /// Settings or servers that cannot be used ([`StoreError::is_lasting`]), or no primary within a few seconds.

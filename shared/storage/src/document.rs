@@ -1,7 +1,7 @@
 //! The order's document, in three parts by who writes them: once at the insert, by deciding writes, by anybody.
 
 use jiff::Timestamp;
-use mongodb::bson::{self, Binary, DateTime, Document, RawDocument, spec::BinarySubtype};
+use mongodb::bson::{self, Binary, DateTime, RawDocument, spec::BinarySubtype};
 use orderfleet_domain::{
     AccountId, Fingerprint, Order, OrderId, StepName,
     saga::{Cause, Entry, Hold, Millis, Nonce, Phase, Record, StepResult, StepState, WorkerId},
@@ -175,13 +175,6 @@ impl From<&Record> for Deciding {
             cause: record.cause.clone(),
             results: record.results.iter().map(StoredResult::from).collect(),
         }
-    }
-}
-
-impl Deciding {
-    /// The fields by name, for `$set`.
-    pub(crate) fn fields(&self) -> Result<Document, bson::error::Error> {
-        bson::serialize_to_document(self)
     }
 }
 

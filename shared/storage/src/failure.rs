@@ -11,7 +11,7 @@ use orderfleet_domain::{OrderId, saga::StoreReply};
 
 use crate::StoreError;
 
-const DUPLICATE_KEY: i32 = 11_000;
+pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 /// LockBusy, and ConflictingOperationInProgress.
@@ -101,16 +101,18 @@ pub(crate) fn reply(order_id: &OrderId, error: &StoreError) -> StoreReply {
         return StoreReply::Unknown;
     };
     let reason = describe(source.kind());
-    match code(source.kind()) {
-        Some(code) if REFUSALS.contains(&code) => StoreReply::Refused(refusal(&reason)),
-        _ if matches!(source.kind(), ErrorKind::InvalidArgument { .. }) => {
-            StoreReply::Refused(refusal(&reason))
-        }
-        _ => {
-            tracing::warn!(order.id = %order_id, operation, reason, "database outcome unknown");
-            StoreReply::Unknown
-        }
+    if is_refused(error) {
+        return StoreReply::Refused(refusal(&reason));
     }
+    tracing::warn!(order.id = %order_id, operation, reason, "database outcome unknown");
+    StoreReply::Unknown
+}
+
+/// Whether the same document, or a command as large, would be refused again. Nothing is known of what else was in the command.
+pub(crate) fn is_refused(error: &StoreError) -> bool {
+    let StoreError::Call { source, .. } = error else { return false };
+    let is_refusal = |code| REFUSALS.contains(&code);
+    code(source.kind()).is_some_and(is_refusal) || matches!(source.kind(), ErrorKind::InvalidArgument { .. })
 }
 
 /// Whether an insert met a document with the same `_id`.

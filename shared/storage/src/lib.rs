@@ -11,6 +11,7 @@ mod dead_letter;
 mod document;
 mod error;
 mod failure;
+mod group;
 mod inspection;
 mod listing;
 mod meters;

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use metrics::Histogram;
+use metrics::{Gauge, Histogram};
 use mongodb::error::ErrorKind;
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    group::{Answer, Kind},
+};
 
 /// `refused`: the server has answered with an error, such as a key that is there already; `failed`: it has not answered.
 const OUTCOMES: [&str; 4] = ["ok", "refused", "failed", "timeout"];
@@ -25,9 +28,58 @@ static HANDLES: LazyLock<RwLock<Handles>> = LazyLock::new(|| {
     RwLock::default()
 });
 
+static CALLS: LazyLock<Gauge> = LazyLock::new(|| {
+    metrics::describe_gauge!("orderfleet_database_calls", "Calls to the database that have no answer yet");
+    metrics::gauge!("orderfleet_database_calls")
+});
+
+/// Of inserts and of writes: of workers alone.
+static WAITING: LazyLock<[Gauge; 2]> = LazyLock::new(|| {
+    metrics::describe_gauge!("orderfleet_group_waiting", "Orders that wait for the write of a group");
+    ["insert", "write"].map(|operation| metrics::gauge!("orderfleet_group_waiting", "operation" => operation))
+});
+
+/// One of the things a gauge counts.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// A call has no answer for as long as this exists.
+pub(crate) fn call_in_flight() -> Counted {
+    Counted::new(&CALLS)
+}
+
+/// An order waits for the write of a group for as long as this exists.
+pub(crate) fn in_group(kind: Kind) -> Counted {
+    Counted::new(&WAITING[usize::from(kind == Kind::Write)])
+}
+
 /// A call has ended.
 pub(crate) fn called<T>(operation: &'static str, result: &Result<T, StoreError>, took: Duration) {
-    let outcome = outcome(result);
+    ended(operation, outcome(result), took);
+}
+
+/// An order's write in a group has ended; not so one that goes alone now, and is measured there.
+pub(crate) fn answered(operation: &'static str, answer: Answer, took: Duration) {
+    match answer {
+        Answer::Applied | Answer::NoMatch => ended(operation, 0, took),
+        Answer::Exists => ended(operation, 1, took),
+        Answer::Alone => {}
+    }
+}
+
+fn ended(operation: &'static str, outcome: usize, took: Duration) {
     let known = HANDLES.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(handles) = known.get(operation) {
         return record(operation, outcome, handles, took);
@@ -35,6 +87,19 @@ pub(crate) fn called<T>(operation: &'static str, result: &Result<T, StoreError>,
     drop(known);
     let mut known = HANDLES.write().unwrap_or_else(PoisonError::into_inner);
     record(operation, outcome, known.entry(operation).or_default(), took);
+}
+
+/// So many writes of orders go to the database as one command.
+pub(crate) fn grouped(operation: &'static str, members: usize) {
+    static SIZES: LazyLock<()> = LazyLock::new(|| {
+        metrics::describe_histogram!(
+            "orderfleet_group_size",
+            "Writes of orders in one command to the database"
+        );
+    });
+    LazyLock::force(&SIZES);
+    metrics::histogram!("orderfleet_group_size", "operation" => operation)
+        .record(u32::try_from(members).unwrap_or(u32::MAX));
 }
 
 fn record(operation: &str, outcome: usize, handles: &[OnceLock<Histogram>], took: Duration) {

@@ -1,19 +1,24 @@
-//! The saga core's effects on an order's document. Every filter names the `_id`, so that each call meets one shard.
+//! The saga core's effects on an order's document. Every filter names the `_id`, so that each call, or each member of a group of
+//! writes, meets one shard.
 
 use jiff::Timestamp;
 use mongodb::{
-    bson::{self, Bson, DateTime, Document, doc},
+    bson::{
+        self, Bson, DateTime, Document, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, cstr, doc, rawdoc,
+    },
     options::{ReadConcern, ReturnDocument, UpdateModifications},
 };
 use orderfleet_domain::{
     AccountId, Fingerprint, Order, OrderId,
     saga::{Claim, DOCUMENT_VERSION, Entry, Millis, Note, Phase, Record, StoreReply, Write},
 };
+use serde::Deserialize;
 
 use crate::{
     Store, claim,
     document::{CONFLICTS_MAX, Deciding, HISTORY_MAX, NewDocument, Pinned, Shared, StoredEntry, date},
     failure::{describe_bson, is_duplicate, refusal, reply},
+    group::Answer,
     reading::{self, AtHand},
 };
 
@@ -47,7 +52,15 @@ impl Store {
             Ok(raw) => raw,
             Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
         };
-        match self.call("insert", self.orders.insert_one(raw)).await {
+        match self.in_a_group(&self.inserts, order_id, record.nonce, raw.clone()).await {
+            Answer::Applied => StoreReply::Applied,
+            Answer::Exists => StoreReply::Exists,
+            Answer::NoMatch | Answer::Alone => self.insert_alone(order_id, raw).await,
+        }
+    }
+
+    async fn insert_alone(&self, order_id: &OrderId, document: RawDocumentBuf) -> StoreReply {
+        match self.call("insert", self.orders.insert_one(document)).await {
             Ok(_) => StoreReply::Applied,
             Err(error) if is_duplicate(&error) => StoreReply::Exists,
             Err(error) => reply(order_id, &error),
@@ -97,11 +110,22 @@ impl Store {
     /// Compare-and-set: `Applied`, `NoMatch` (also when it was applied before: read, and look for the nonce), `Unknown`
     /// or `Refused`. Leaves `cancel` alone, and `evp` unless it is to be raised; fingerprint and steps are pinned.
     pub async fn write(&self, order_id: &OrderId, write: &Write) -> StoreReply {
-        let update = match write_update(write) {
-            Ok(update) => update,
+        let statement = match statement(order_id, write) {
+            Ok(statement) => statement,
             Err(error) => return StoreReply::Refused(refusal(&describe_bson(&error))),
         };
-        self.update("write", order_id, write_filter(order_id, write), update).await
+        match self.in_a_group(&self.writes, order_id, write.next.nonce, statement.clone()).await {
+            Answer::Applied => StoreReply::Applied,
+            Answer::NoMatch => StoreReply::NoMatch,
+            Answer::Exists | Answer::Alone => self.write_alone(order_id, &statement).await,
+        }
+    }
+
+    async fn write_alone(&self, order_id: &OrderId, statement: &RawDocument) -> StoreReply {
+        match bson::deserialize_from_slice(statement.as_bytes()) {
+            Ok(Statement { q, u }) => self.update("write", order_id, q, u.into()).await,
+            Err(error) => StoreReply::Refused(refusal(&describe_bson(&error))),
+        }
     }
 
     /// Writes a note, which never touches rev, epoch or nonce: `Applied` (also when it was noted before), `NoMatch`,
@@ -188,43 +212,52 @@ fn new_document(
     NewDocument { pinned, deciding: Deciding::from(record), shared }
 }
 
-fn write_filter(order_id: &OrderId, write: &Write) -> Document {
+/// A statement of an `update` command.
+#[derive(Deserialize)]
+struct Statement {
+    q: Document,
+    u: Document,
+}
+
+/// What a compare-and-set is on the wire. Raw, as every order is written several times.
+fn statement(order_id: &OrderId, write: &Write) -> Result<RawDocumentBuf, bson::error::Error> {
     let expect = write.expect;
-    let mut filter = doc! {
+    let mut filter = rawdoc! {
         "_id": order_id.as_str(),
         "gen": i64::from(expect.generation),
         "epoch": bson_u64(expect.epoch),
         "rev": bson_u64(expect.rev),
     };
     if expect.uncancelled {
-        filter.insert("cancel", false);
+        filter.append(cstr!("cancel"), false);
     }
-    filter
-}
-
-fn write_update(write: &Write) -> Result<UpdateModifications, bson::error::Error> {
-    let mut fields = Deciding::from(&write.next).fields()?;
+    let mut fields = bson::serialize_to_raw_document_buf(&Deciding::from(&write.next))?;
     if write.owes_anew() {
-        fields.extend(doc! { "sweeps": 0_i64, "sweep_due": null });
+        fields.append(cstr!("sweeps"), 0_i64);
+        fields.append(cstr!("sweep_due"), RawBson::Null);
     }
     if write.owes {
-        fields.insert("evp", true);
+        fields.append(cstr!("evp"), true);
     }
-    let mut update = doc! { "$set": fields, "$currentDate": { "updated_at": true } };
+    let mut update = rawdoc! { "$set": fields, "$currentDate": { "updated_at": true } };
     if !write.entries.is_empty() {
-        update.insert("$push", doc! { "history": history(&write.entries)? });
+        update.append(cstr!("$push"), rawdoc! { "history": history(&write.entries)? });
     }
-    Ok(update.into())
+    Ok(rawdoc! { "q": filter, "u": update })
 }
 
-fn history(entries: &[Entry]) -> Result<Document, bson::error::Error> {
-    let entries: Vec<_> = entries.iter().map(StoredEntry::from).collect();
-    Ok(doc! { "$each": bson::serialize_to_bson(&entries)?, "$slice": -HISTORY_MAX })
+fn history(entries: &[Entry]) -> Result<RawDocumentBuf, bson::error::Error> {
+    let mut each = RawArrayBuf::new();
+    for entry in entries {
+        each.push(bson::serialize_to_raw_document_buf(&StoredEntry::from(entry))?);
+    }
+    Ok(rawdoc! { "$each": each, "$slice": -HISTORY_MAX })
 }
 
 fn too_late(at: Millis) -> Result<UpdateModifications, bson::error::Error> {
     let entry = Entry { at, what: "cancel_too_late".into(), step: None, detail: None };
-    Ok(doc! { "$push": { "history": history(&[entry])? } }.into())
+    let history = Document::try_from(history(&[entry])?)?;
+    Ok(doc! { "$push": { "history": history } }.into())
 }
 
 /// An update pipeline, so that one call tells a fingerprint that is noted already from an order that is not there.

@@ -1,6 +1,6 @@
 //! The collections, their indexes and their validators, as code.
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, future::try_join_all};
 use mongodb::{
     IndexModel,
     bson::{Document, doc},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Raised with every change of the validator: an older build does not put its own back.
-const VALIDATOR_VERSION: i32 = 1;
+const VALIDATOR_VERSION: i32 = 2;
 const NAMESPACE_EXISTS: i32 = 48;
 
 impl Store {
@@ -31,10 +31,7 @@ impl Store {
     /// # Errors
     /// The database did not answer in time, or an index of the same name has other fields.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        for Declared { name, validator, indexes } in declared() {
-            self.prepare_collection(name, validator, indexes).await?;
-        }
-        Ok(())
+        self.prepare_all(declared()).await
     }
 
     /// Creates the operator log alone, as [`Store::prepare`] does: for who has to record an act before there is anything else.
@@ -42,21 +39,32 @@ impl Store {
     /// # Errors
     /// As [`Store::prepare`].
     pub async fn prepare_operator_log(&self) -> Result<(), StoreError> {
-        for Declared { name, validator, indexes } in
-            declared().into_iter().filter(|it| it.name == OPERATOR_LOG)
-        {
-            self.prepare_collection(name, validator, indexes).await?;
-        }
-        Ok(())
+        self.prepare_all(declared().into_iter().filter(|it| it.name == OPERATOR_LOG).collect()).await
+    }
+
+    /// All collections at once: a worker that is started for an order is waited for.
+    async fn prepare_all(&self, declared: Vec<Declared>) -> Result<(), StoreError> {
+        let list = self.database.list_collections();
+        let found: Vec<_> = self.call("list collections", async { list.await?.try_collect().await }).await?;
+        let in_place = |name: &str| {
+            let present = found.iter().find(|collection| collection.name == name);
+            present.and_then(|collection| version_of(collection.options.validator.as_ref()?))
+        };
+        let preparing = declared.into_iter().map(|declared| {
+            let in_place = in_place(declared.name);
+            self.prepare_collection(declared, in_place)
+        });
+        try_join_all(preparing).await.map(drop)
     }
 
     async fn prepare_collection(
         &self,
-        name: &str,
-        (validator, version): (Document, i32),
-        indexes: Vec<IndexModel>,
+        Declared { name, validator: (validator, version), indexes }: Declared,
+        in_place: Option<i32>,
     ) -> Result<(), StoreError> {
-        self.prepare_validator(name, validator, version).await?;
+        if in_place < Some(version) {
+            self.prepare_validator(name, validator, version).await?;
+        }
         if indexes.is_empty() {
             return Ok(());
         }
@@ -126,7 +134,8 @@ fn indexes() -> [IndexModel; 4] {
 }
 
 /// Types and words of what decides: the second line of defence, after the types of this crate. Fields it does not know
-/// are welcome, so that a newer build may add some.
+/// are welcome, so that a newer build may add some. It is applied at every write, and what it costs most for are the items of
+/// arrays: those of the order, which is written once, are left to whoever reads them, as is the text of results.
 fn validator() -> Document {
     let properties = doc! {
         "_id": text(),
@@ -134,7 +143,7 @@ fn validator() -> Document {
         "fp": { "bsonType": "string", "minLength": 66, "maxLength": 66 },
         "order": order(),
         "sv": number(1),
-        "steps": { "bsonType": "array", "minItems": 1, "items": text() },
+        "steps": { "bsonType": "array", "minItems": 1 },
         "gen": number(1),
         "final": { "bsonType": "bool" },
         "phase": words([Phase::Run, Phase::Comp, Phase::Done, Phase::Undone].map(Phase::as_str)),
@@ -162,7 +171,7 @@ fn validator() -> Document {
             "required": ["class", "step", "message"],
             "properties": { "class": words(CAUSES.map(CauseClass::as_str)), "step": text() },
         },
-        "results": { "bsonType": "array", "items": result() },
+        "results": { "bsonType": "array" },
         "history": { "bsonType": "array" },
         "conflicts": { "bsonType": "array" },
         "sweeps": number(0),
@@ -186,27 +195,10 @@ const CAUSES: [CauseClass; 6] = [
 ];
 
 fn order() -> Document {
-    let line = doc! {
-        "bsonType": "object",
-        "required": ["sku", "quantity", "unit_price"],
-        "properties": { "sku": text(), "quantity": number(1), "unit_price": { "bsonType": "decimal" } },
-    };
     doc! {
         "bsonType": "object",
         "required": ["channel", "currency", "payment_ref", "ship_to", "lines"],
-        "properties": {
-            "currency": text(),
-            "placed_at": { "bsonType": "date" },
-            "lines": { "bsonType": "array", "minItems": 1, "items": line },
-        },
-    }
-}
-
-fn result() -> Document {
-    doc! {
-        "bsonType": "object",
-        "required": ["step", "state", "at"],
-        "properties": { "step": text(), "state": words(["done", "undone", "settled_by_person"]), "at": { "bsonType": "date" } },
+        "properties": { "lines": { "bsonType": "array", "minItems": 1 } },
     }
 }
 

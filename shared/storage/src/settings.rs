@@ -21,7 +21,8 @@ pub struct DatabaseSettings {
     pub name: String,
     /// Most connections to each server.
     pub pool_size_max: u32,
-    /// Longest wait for any one call, in milliseconds. What was asked may still happen afterwards.
+    /// Longest wait for any one call, in milliseconds. What was asked may still happen afterwards. An order's write that goes alone
+    /// after its group was not answered takes up to three times as long.
     pub timeout_ms: u64,
     /// Longest wait of the server for a majority, in milliseconds; below `timeout_ms`, so that the server's word comes first.
     pub write_concern_timeout_ms: u64,

@@ -2,6 +2,7 @@
 
 use std::{
     future::IntoFuture,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,10 +11,18 @@ use mongodb::{
     bson::{RawDocumentBuf, doc},
 };
 
-use orderfleet_domain::saga::Millis;
+use orderfleet_domain::{
+    OrderId,
+    saga::{Millis, Nonce},
+};
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::{StoreError, failure::is_duplicate, meters};
+use crate::{
+    StoreError,
+    failure::is_duplicate,
+    group::{Answer, Group, Kind},
+    meters,
+};
 
 /// Name of the collection of orders.
 pub(crate) const ORDERS: &str = "orders";
@@ -35,6 +44,8 @@ pub struct Store {
     pub(crate) replays: Collection<RawDocumentBuf>,
     pub(crate) replay_items: Collection<RawDocumentBuf>,
     pub(crate) readings: Collection<RawDocumentBuf>,
+    pub(crate) inserts: Arc<Group>,
+    pub(crate) writes: Arc<Group>,
     /// The driver has no timeout of its own for a whole call.
     pub(crate) timeout: Duration,
 }
@@ -45,7 +56,9 @@ impl Store {
         let (orders, dead_letters) = (database.collection(ORDERS), database.collection(DEAD_LETTERS));
         let (replays, replay_items) = (database.collection(REPLAYS), database.collection(REPLAY_ITEMS));
         let readings = database.collection(READINGS);
-        Self { database, orders, dead_letters, replays, replay_items, readings, timeout }
+        let inserts = Group::new(Kind::Insert, &database, timeout);
+        let writes = Group::new(Kind::Write, &database, timeout);
+        Self { database, orders, dead_letters, replays, replay_items, readings, inserts, writes, timeout }
     }
 
     /// Asks the primary for a sign of life.
@@ -70,26 +83,48 @@ impl Store {
         self.call("question for the time", asking).await
     }
 
+    /// Writes to an order's document together with what others write just now.
+    pub(crate) async fn in_a_group(
+        &self,
+        group: &Arc<Group>,
+        order_id: &OrderId,
+        nonce: Nonce,
+        statement: RawDocumentBuf,
+    ) -> Answer {
+        let (started, span) = (Instant::now(), span(group.operation()));
+        let answer = group.join(order_id.as_str(), nonce, statement).instrument(span).await;
+        meters::answered(group.operation(), answer, started.elapsed());
+        answer
+    }
+
     /// Performs a call, for at most the time that the settings allow.
     pub(crate) async fn call<T>(
         &self,
         operation: &'static str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<T, StoreError> {
-        let started = Instant::now();
-        let span = span(operation);
-        let call = call.into_future().instrument(span.clone());
-        let result = match tokio::time::timeout(self.timeout, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(StoreError::Call { operation, source: error.into() }),
-            Err(_) => Err(StoreError::Timeout { operation, after: self.timeout }),
-        };
+        let (started, span) = (Instant::now(), span(operation));
+        let result = call_within(self.timeout, operation, call).instrument(span.clone()).await;
         meters::called(operation, &result, started.elapsed());
         // A key that is there already is an answer.
         if result.as_ref().is_err_and(|error| !is_duplicate(error)) {
             span.record("otel.status_code", "ERROR");
         }
         result
+    }
+}
+
+/// Performs a call, for at most this time.
+pub(crate) async fn call_within<T>(
+    limit: Duration,
+    operation: &'static str,
+    call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+) -> Result<T, StoreError> {
+    let _in_flight = meters::call_in_flight();
+    match tokio::time::timeout(limit, call.into_future()).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(StoreError::Call { operation, source: error.into() }),
+        Err(_) => Err(StoreError::Timeout { operation, after: limit }),
     }
 }
 

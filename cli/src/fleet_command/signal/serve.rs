@@ -59,7 +59,7 @@ pub(super) async fn run(
     listen: SocketAddr,
 ) -> anyhow::Result<ExitCode> {
     let shutdown = signals::shutdown().context("cannot listen for signals")?;
-    let listener = http::bind("--listen", listen).await?;
+    let listener = http::bind("--listen", listen)?;
     eprintln!("the signal is served at http://{}/signal, metrics at /metrics", listener.local_addr()?);
     let health = Health::new(&[SIGNAL]);
     health.beat(LOOKS, STALLS_AFTER);

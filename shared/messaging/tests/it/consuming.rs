@@ -27,7 +27,7 @@ async fn the_handler_gets_each_message_of_each_queue_once() {
         let body = text(&delivery);
         assert!(body.starts_with(&format!("{:?} ", delivery.lane)) && !delivery.redelivered, "{delivery:?}");
         assert!(arrived.insert(body), "twice: {delivery:?}");
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
     assert_eq!(arrived, expected);
@@ -47,7 +47,7 @@ async fn no_more_than_the_prefetch_is_out_at_once() {
     let (first, _second) = (consumer.next().await, consumer.next().await);
     let queue = fleet.queue(&Lane::Retry);
     fleet.until_ready(&queue, 1).await;
-    first.ack().await;
+    first.ack();
     assert_eq!(text(&consumer.next().await), "3");
     fleet.until_ready(&queue, 0).await;
 }
@@ -60,7 +60,7 @@ async fn a_message_that_is_given_back_comes_again() {
     consumer.next().await.give_back().await;
     let again = consumer.next().await;
     assert!(again.redelivered && text(&again) == "back");
-    again.ack().await;
+    again.ack();
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
 }
@@ -80,7 +80,7 @@ async fn a_deleted_queue_is_declared_and_subscribed_again() {
         publisher.publish(&to_lane(lane.clone(), "after")).await.unwrap();
         let delivery = consumer.next().await;
         assert_eq!(delivery.lane, lane);
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
 }

@@ -24,12 +24,12 @@ async fn unacked_messages_come_again_after_the_broker_has_closed_all_connections
     assert_eq!([text(&again_first), text(&again_second)], [text(&first), text(&second)]);
 
     // An ack on the lost channel has no effect; it must not hit a delivery of the new one either.
-    first.ack().await;
-    again_second.ack().await;
+    first.ack();
+    again_second.ack();
     publish_until_confirmed(&publisher, "3").await;
     let third = consumer.next().await;
     assert!(text(&third) == "3" && !third.redelivered);
-    third.ack().await;
+    third.ack();
     consumer.shut_down().await.unwrap();
 }
 
@@ -52,7 +52,7 @@ async fn publishers_and_consumers_survive_a_crash_of_the_broker_and_start_while_
     publish_until_confirmed(&publisher, "after").await;
     let delivery = consumer.next().await;
     assert_eq!(text(&delivery), "after");
-    delivery.ack().await;
+    delivery.ack();
     consumer.shut_down().await.unwrap();
     eventually("what was confirmed before the crash", async || {
         (publisher.depth(&Lane::Replay).await.ok() == Some(1)).then_some(())
@@ -85,7 +85,7 @@ async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
     for body in ["1", "2"] {
         let delivery = consumer.next().await;
         assert_eq!(text(&delivery), body);
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
     assert_eq!(fleet.ready(&fleet.queue(&Lane::Retry)).await, 0, "both acks took effect");

@@ -40,7 +40,7 @@ async fn while_paused_nothing_is_delivered_and_what_is_in_hand_can_be_acked() {
         publisher.publish(&to_lane(lane.clone(), "meanwhile")).await.unwrap();
     }
     for delivery in in_hand {
-        delivery.ack().await;
+        delivery.ack();
     }
     for lane in &lanes {
         // Nobody is there to take it: what is ready stays ready.
@@ -54,12 +54,12 @@ async fn while_paused_nothing_is_delivered_and_what_is_in_hand_can_be_acked() {
     for _ in &lanes {
         let delivery = consumer.next().await;
         assert!(text(&delivery) == "meanwhile" && !delivery.redelivered, "{delivery:?}");
-        delivery.ack().await;
+        delivery.ack();
     }
     publisher.publish(&to_lane(Lane::Retry, "after")).await.unwrap();
     let after = consumer.next().await;
     assert!(text(&after) == "after" && consumer.has_nothing(), "both acks during the pause took effect");
-    after.ack().await;
+    after.ack();
     consumer.shut_down().await.unwrap();
     for lane in &lanes {
         fleet.until_ready(&fleet.queue(lane), 0).await;
@@ -89,7 +89,7 @@ async fn deliveries_from_before_a_pause_can_be_acked_after_it_and_do_not_come_ag
     assert_eq!(seen.len(), 6, "{seen:?}");
     assert!(in_hand.iter().all(|delivery| !delivery.redelivered), "{in_hand:?}");
     for delivery in in_hand {
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
@@ -117,21 +117,21 @@ async fn pauses_one_after_the_other_do_not_add_up_what_is_in_hand() {
         publisher.publish(&to_lane(Lane::Replay, "other")).await.unwrap();
         let other = consumer.next().await;
         assert_eq!(text(&other), "other", "round {round}");
-        other.ack().await;
+        other.ack();
         fleet.until_ready(&queue, 6).await;
     }
     assert!(consumer.has_nothing());
 
-    in_hand.remove(0).ack().await;
+    in_hand.remove(0).ack();
     in_hand.push(consumer.next().await);
     in_hand.push(consumer.next().await);
     for delivery in in_hand {
-        delivery.ack().await;
+        delivery.ack();
     }
     for _ in 0..4 {
         let delivery = consumer.next().await;
         assert!(!delivery.redelivered, "{delivery:?}");
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&queue, 0).await;
@@ -149,7 +149,7 @@ async fn a_consumer_that_begins_paused_takes_nothing_until_it_is_resumed() {
     pause.send(false).unwrap();
     let delivery = consumer.next().await;
     assert_eq!(text(&delivery), "waits");
-    delivery.ack().await;
+    delivery.ack();
     consumer.shut_down().await.unwrap();
 }
 
@@ -162,7 +162,7 @@ async fn a_paused_consumer_shuts_down_and_waits_for_what_is_in_hand() {
     let in_hand = consumer.next().await;
     pause.send(true).unwrap();
     consumer.until_paused(1).await;
-    in_hand.ack().await;
+    in_hand.ack();
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
 }
@@ -185,12 +185,12 @@ async fn a_connection_that_is_lost_while_paused_is_made_again_and_consumes_nothi
     assert_eq!(consumer.times_subscribed(), 1);
     own.until_unconsumed(&queue).await;
     own.until_ready(&queue, 1).await;
-    lost.ack().await;
+    lost.ack();
 
     pause.send(false).unwrap();
     let again = consumer.next().await;
     assert!(again.redelivered && text(&again) == "in hand");
-    again.ack().await;
+    again.ack();
     consumer.shut_down().await.unwrap();
     own.until_ready(&queue, 0).await;
 }
@@ -207,21 +207,21 @@ async fn a_queue_that_is_paused_by_itself_keeps_its_messages_and_the_others_are_
         publisher.publish(&to_lane(Lane::Retry, "before")).await.unwrap();
         let in_hand = consumer.next().await;
         control.pause(true);
-        in_hand.ack().await;
+        in_hand.ack();
         fleet.until_unconsumed(&queue).await;
         for lane in [Lane::Retry, Lane::Replay] {
             publisher.publish(&to_lane(lane, round)).await.unwrap();
         }
         let delivery = consumer.next().await;
         assert_eq!((&delivery.lane, text(&delivery).as_str()), (&Lane::Replay, round));
-        delivery.ack().await;
+        delivery.ack();
         fleet.until_ready(&queue, 1).await;
         assert!(consumer.has_nothing());
 
         control.pause(false);
         let delivery = consumer.next().await;
         assert!(text(&delivery) == round && !delivery.redelivered, "{delivery:?}");
-        delivery.ack().await;
+        delivery.ack();
     }
     assert_eq!(consumer.times_subscribed(), 1, "the connection and the other queue were left alone");
     consumer.shut_down().await.unwrap();
@@ -240,7 +240,7 @@ async fn of_a_queue_that_is_paused_by_itself_what_was_begun_is_finished_and_what
             let (gate, handled) = (Arc::clone(&gate), Arc::clone(&handled));
             async move {
                 gate.acquire().await.unwrap().forget();
-                delivery.ack().await;
+                delivery.ack();
                 handled.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -286,7 +286,7 @@ async fn what_waits_for_its_turn_is_not_begun_during_a_pause() {
     control.pause(false);
     let delivery = consumer.next().await;
     assert!(text(&delivery) == "waits", "{delivery:?}");
-    delivery.ack().await;
+    delivery.ack();
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::Retry), 0).await;
 }
@@ -305,6 +305,6 @@ async fn a_consumer_whose_only_queue_is_paused_from_the_beginning_waits_and_then
     control.pause(false);
     let delivery = consumer.next().await;
     assert_eq!(text(&delivery), "waits");
-    delivery.ack().await;
+    delivery.ack();
     consumer.shut_down().await.unwrap();
 }

@@ -31,7 +31,7 @@ async fn a_message_to_a_lane_arrives_whole_and_persistent() {
     assert_eq!(text(&delivery), "an order");
     assert_eq!(delivery.headers, message.headers);
     assert!(!delivery.redelivered);
-    delivery.ack().await;
+    delivery.ack();
     consumer.shut_down().await.unwrap();
 }
 
@@ -91,7 +91,7 @@ async fn messages_of_many_tasks_are_all_confirmed_and_arrive_once() {
     while arrived.len() < COUNT {
         let delivery = consumer.next().await;
         assert!(arrived.insert(text(&delivery)), "twice: {delivery:?}");
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
     fleet.until_ready(&fleet.queue(&Lane::New(0)), 0).await;

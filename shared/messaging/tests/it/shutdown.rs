@@ -22,7 +22,7 @@ impl Slow {
     async fn handle(self, delivery: Delivery) {
         self.started.notify_one();
         self.finish.notified().await;
-        delivery.ack().await;
+        delivery.ack();
     }
 
     /// Runs a consumer with this handler until it has started on a first delivery.

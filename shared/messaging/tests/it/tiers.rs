@@ -28,7 +28,7 @@ async fn a_copy_comes_back_into_its_lane_after_its_tier() {
         assert_eq!(delivery.headers, message.headers);
         assert_eq!(delivery.all_headers, message.headers, "also no x-death and its kin");
         message.headers = delivery.all_headers.clone();
-        delivery.ack().await;
+        delivery.ack();
     }
     consumer.shut_down().await.unwrap();
 }

@@ -47,7 +47,8 @@ fn consumer_timeout(in_hand: Duration) -> Judgement {
 /// works on `concurrency` of them at once; no other queue of a worker has more deliveries to a turn.
 fn in_hand_max(policy: &Policy, subject: &Subject) -> Duration {
     let WorkerLimits { concurrency, prefetch } = subject.worker;
-    let deliveries = (u32::from(subject.broker.partitions) + 1) * u32::from(prefetch);
+    let (partitions, prefetch) = (u32::from(subject.broker.partitions).max(1), u32::from(prefetch));
+    let deliveries = prefetch.div_ceil(partitions) * partitions + prefetch;
     work_max(policy, subject) * deliveries.div_ceil(u32::from(concurrency).max(1)).max(1)
 }
 
@@ -92,7 +93,8 @@ mod tests {
         };
         // Three steps of three calls of 5 s each, and five writes of 1 s.
         assert_eq!(in_hand(8, 1_000, 1), 50);
-        assert_eq!(in_hand(8, 32, 32), 9 * 50);
+        assert_eq!(in_hand(8, 32, 32), 2 * 50, "partitions share what is taken of fresh orders");
+        assert_eq!(in_hand(64, 32, 32), 3 * 50, "but each has one at least");
         assert_eq!(in_hand(1, 32, 64), 4 * 50);
     }
 }

@@ -43,6 +43,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Below the base address, by the OTLP specification.
 const PATH: &str = "/v1/traces";
+const WAITING: &str = "orderfleet_spans_waiting";
 /// Why spans are lost.
 const QUEUE_FULL: &str = "queue_full";
 const NOT_EXPORTED: &str = "not_exported";
@@ -186,7 +187,10 @@ impl SpanProcessor for Bounded {
     fn on_end(&self, span: SpanData) {
         let one_more = |waiting| (waiting < QUEUE_MAX).then_some(waiting + 1);
         match self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            Ok(_) => self.processor.on_end(span),
+            Ok(_) => {
+                metrics::gauge!(WAITING).increment(1);
+                self.processor.on_end(span);
+            }
             Err(_) => dropped(QUEUE_FULL, 1),
         }
     }
@@ -234,6 +238,7 @@ impl Export for Counted {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
+        metrics::gauge!(WAITING).decrement(u32::try_from(spans).unwrap_or(u32::MAX));
         let exporter = Arc::clone(&self.exporter);
         let exporting = async move { tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(batch)).await };
         let exported = match self.runtime.spawn(exporting).await {
@@ -256,6 +261,8 @@ impl Export for Counted {
 fn begin_counting() {
     metrics::describe_counter!("orderfleet_spans_exported_total", "Spans that the collector has taken");
     metrics::describe_counter!("orderfleet_spans_dropped_total", "Spans that are lost");
+    metrics::describe_gauge!(WAITING, "Spans that wait for the collector");
+    metrics::gauge!(WAITING).set(0);
     metrics::counter!("orderfleet_spans_exported_total").absolute(0);
     for reason in [QUEUE_FULL, NOT_EXPORTED] {
         dropped(reason, 0);

@@ -8,6 +8,7 @@ mod claims;
 mod dead_letters;
 mod documents;
 mod failures;
+mod groups;
 mod holds;
 mod inspection;
 mod letters;
