@@ -17,7 +17,7 @@ pub enum Property {
     EffectOnce,
     /// DONE: every step took effect in the last run alone. UNDONE: the net effect is zero, and stays zero.
     Atomic,
-    /// Phases of a run go one way, and so does `hi`.
+    /// Phases of a run go one way, and `hi` stays at or above every step that a service was asked to do.
     OneWay,
     /// No write succeeds that a newer claim should have fenced.
     Fence,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use orderfleet_domain::saga::{CauseClass, Ending, Lane, Phase};
+use orderfleet_domain::saga::{CauseClass, Ending, Lane, Phase, Record};
 use stateright::{Checker, HasDiscoveries, Model, Property as Checked};
 
 use crate::{Action, Budget, Fault, Judged, Property, Schedule, Scope, Setup, World};
@@ -107,6 +107,17 @@ impl Exhaustive {
         when(budget.Drain > 0, "handed back", |_, world| world.is_ending(Ending::HandedBack));
         when(budget.Quarantine > 0, "quarantined", |_, world| world.has_message_in(&Lane::Quarantine));
         when(budget.Cancel > 0, "cancelled", |_, world| has_cause(world, CauseClass::Cancelled));
+        when(
+            self.setup.scope.steps > 2,
+            "a step called before the one before it was recorded",
+            |_, world| {
+                let Some(doc) = &world.doc else { return false };
+                let is_ahead = |record: &Record| {
+                    (record.epoch, record.rev) == (doc.epoch, doc.rev) && record.cur > doc.cur
+                };
+                world.slots.iter().any(|slot| slot.handling.record().is_some_and(is_ahead))
+            },
+        );
         let faults = Fault::ALL.iter().filter(|fault| budget.allows(**fault));
         goals.extend(faults.map(|fault| fault.goal()));
         goals
@@ -177,6 +188,8 @@ pub fn scopes(full: bool) -> Vec<Named> {
     // Small bounds for every change, large ones as far as one machine can see every state.
     let either = |small: Budget, large: Budget| if full { large } else { small };
     let named = |name, scope| Named { name, scope };
+    // Three steps, of which two may be called on one write.
+    let ahead = |name, small, large| named(name, scope(3, 1, 2, either(small, large)));
     vec![
         named(
             "zombies",
@@ -324,6 +337,48 @@ pub fn scopes(full: bool) -> Vec<Named> {
                     ),
                 )
             },
+        ),
+        ahead(
+            "several steps ahead: zombies",
+            Budget { LoseChannel: 1, Refusal: 1, ..none },
+            Budget { LoseChannel: 1, Refusal: 1, UnknownCall: 1, ..none },
+        ),
+        ahead(
+            "several steps ahead: crashes",
+            Budget { Crash: 1, Refusal: 1, ..none },
+            Budget { Crash: 1, Refusal: 1, UnknownCall: 1, ..none },
+        ),
+        ahead(
+            "several steps ahead: late calls",
+            Budget { UnknownCall: 1, LoseChannel: 1, ..none },
+            Budget { UnknownCall: 2, LoseChannel: 1, ..none },
+        ),
+        ahead(
+            "several steps ahead: lost database answers",
+            Budget { LostAnswer: 1, Crash: 1, ..none },
+            Budget { LostAnswer: 1, LoseChannel: 1, Refusal: 1, ..none },
+        ),
+        named(
+            "several steps ahead: deferrals",
+            scope(
+                3,
+                2,
+                2,
+                either(
+                    Budget { NotSent: 1, LoseChannel: 1, Refusal: 1, ..none },
+                    Budget { NotSent: 1, UnknownCall: 1, LoseChannel: 1, Refusal: 1, ..none },
+                ),
+            ),
+        ),
+        ahead(
+            "several steps ahead: cancels",
+            Budget { Cancel: 1, Crash: 1, ..none },
+            Budget { Cancel: 1, LoseChannel: 1, LostAnswer: 1, ..none },
+        ),
+        ahead(
+            "several steps ahead: drains and quarantine",
+            Budget { Drain: 1, Crash: 1, Quarantine: 1, ..none },
+            Budget { Drain: 1, Crash: 2, Quarantine: 2, Refusal: 1, ..none },
         ),
     ]
 }

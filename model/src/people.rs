@@ -108,6 +108,7 @@ impl World {
         let mut first =
             Record::first(fp, setup.policy.step_names(), WorkerId("park".into()), 0, Nonce(1 << 64));
         first.owner = None;
+        first.hi = 0;
         let (step, reason) = (first.step(0).clone(), "workers crashed".to_owned());
         let id = dead_letter_id(setup.order_id(), first.generation, first.rev);
         first.hold = Some(Hold { id, step, reason, at: self.now });

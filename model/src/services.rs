@@ -178,6 +178,15 @@ impl World {
         }
     }
 
+    /// The highest step of a run that a service was asked to do, or may be asked yet.
+    pub(crate) fn highest_asked(&self, generation: u32) -> Option<u32> {
+        let done =
+            self.services.effects.iter().filter(|(_, effects)| effects.done > 0).map(|(step, _)| *step);
+        let late = self.services.late.iter().filter(|request| request.verb == Verb::Do);
+        let late = late.map(|request| (request.generation, request.step));
+        done.chain(late).filter(|(of, _)| *of == generation).map(|(_, step)| step).max()
+    }
+
     /// A person takes the effect of a step back by hand.
     pub(crate) fn reverse_by_hand(&mut self, setup: &Setup, generation: u32, step: u32) {
         let Some(doc) = &self.doc else { return };

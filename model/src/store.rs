@@ -154,7 +154,8 @@ impl World {
             Note::CancelTooLate(_) => self.cancel_too_late = true,
             Note::Cancel if doc.phase.is_terminal() => return StoreReply::NoMatch,
             Note::Cancel => {
-                self.cancel_in_time |= doc.phase == Phase::Run && doc.hi < doc.pivot();
+                self.cancel_in_time |=
+                    doc.phase == Phase::Run && doc.cur < doc.pivot() && (!self.begun || doc.hi < doc.pivot());
                 doc.cancel = true;
             }
             Note::Owed { generation, rev, owed } => {
@@ -175,7 +176,7 @@ impl World {
                 next.epoch < before.epoch || next.rev <= before.rev || next.generation < before.generation;
             let back = same_run
                 && (phase_rank(next.phase) < phase_rank(before.phase)
-                    || next.hi < before.hi
+                    || Some(next.hi) < self.highest_asked(next.generation)
                     || (before.phase.is_terminal() && next.phase != before.phase));
             let described = || {
                 format!(

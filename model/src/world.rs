@@ -80,6 +80,8 @@ pub struct World {
     /// Holds that a person has decided about.
     pub(crate) holds_decided: BTreeSet<String>,
     pub(crate) violation: Option<(Property, String)>,
+    /// As in the scope.
+    pub(crate) begun: bool,
 }
 
 /// Where a dead letter is, as far as anything depends on it.
@@ -199,6 +201,7 @@ impl World {
             runs_asked: BTreeSet::new(),
             holds_decided: BTreeSet::new(),
             violation: None,
+            begun: setup.scope.begun,
         };
         if setup.scope.begun {
             world.begin_elsewhere(setup);

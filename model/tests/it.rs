@@ -133,7 +133,7 @@ fn a_kept_simulation_replays_to_the_same_end() {
 }
 
 #[test]
-fn an_undisturbed_order_costs_one_insert_and_three_writes() {
+fn an_undisturbed_order_costs_one_insert_and_two_writes() {
     let scope = serde_json::from_value(serde_json::json!({
         "steps": 3, "attempts_max": 1, "quick_retries": 0, "slots": 1, "timed": true, "budget": {}
     }));
@@ -144,7 +144,7 @@ fn an_undisturbed_order_costs_one_insert_and_three_writes() {
     let count = |what: &str| story.iter().filter(|line| line.contains(what)).count();
     assert_eq!(
         (count(": insert"), count(": write"), count(": Call"), count(": claim")),
-        (1, 3, 3, 0),
+        (1, 2, 3, 0),
         "{story:#?}"
     );
 }

@@ -116,7 +116,8 @@ fn insert_held(crashed: &Crashed<'_>, policy: &Policy, now: Millis, nonce: Nonce
         return None;
     };
     let first = Record::first(fp.clone(), policy.step_names(), WorkerId(String::new()), 0, nonce);
-    Some(held(Record { owner: None, ..first }, crashed, now))
+    // Nobody has called a step, or will: who has not inserted the order meets this one.
+    Some(held(Record { owner: None, hi: 0, ..first }, crashed, now))
 }
 
 /// The hold's id has the revision in it: a person's decision must not hit a later hold by the same message.

@@ -100,8 +100,8 @@ struct Pipeline {
     /// Base address of the three services
     #[arg(long)]
     services: String,
-    /// Durable writes per order: 1 after the calls, 2 around them, or 4, one before the first call and one after each
-    #[arg(long, value_name = "1|2|4", default_value_t = 4)]
+    /// Durable writes per order: 1 after the calls, 2 around them, 3 around the last one and before the first, 4 around each
+    #[arg(long, value_name = "1-4", default_value_t = 3)]
     writes: u8,
     /// Orders in hand at once
     #[arg(long, value_name = "N", default_value_t = 256)]

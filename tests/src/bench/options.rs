@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
     /// Durable writes per order of the bare pipeline that the fleet is judged by
-    #[arg(long, value_name = "1|2|4", default_value = "4", value_parser = ["1", "2", "4"])]
+    #[arg(long, value_name = "1-4", default_value = "3", value_parser = ["1", "2", "3", "4"])]
     pub writes: String,
     /// Workers of every measurement that does not say otherwise
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]

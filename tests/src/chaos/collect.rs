@@ -88,7 +88,7 @@ pub async fn holdings(sandbox: &Sandbox) -> anyhow::Result<Holdings> {
 /// When the database does not answer, or a document has no readable end.
 pub async fn stored(database: &mongodb::Database) -> anyhow::Result<BTreeMap<String, Stored>> {
     let fields = doc! {
-        "fp": 1, "phase": 1, "gen": 1, "final": 1, "cur": 1, "cause.class": 1, "hold": 1, "evp": 1, "conflicts.fp": 1, "history.what": 1
+        "fp": 1, "phase": 1, "gen": 1, "final": 1, "cur": 1, "hi": 1, "cause.class": 1, "hold": 1, "evp": 1, "conflicts.fp": 1, "history.what": 1
     };
     let found = orders(database).find(doc! {}).projection(fields).await.context("read the orders")?;
     let documents: Vec<Document> = found.try_collect().await.context("read the orders")?;
@@ -105,6 +105,7 @@ fn end_of(document: &Document) -> anyhow::Result<Stored> {
         generation: number(document, "gen")?,
         is_final: document.get_bool("final")?,
         cur: usize::try_from(number(document, "cur")?)?,
+        hi: usize::try_from(number(document, "hi")?)?,
         cause: cause.map(str::to_owned),
         cancel_too_late: history
             .any(|entry| entry.get_str("what").is_ok_and(|what| what == "cancel_too_late")),

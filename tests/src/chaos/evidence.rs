@@ -137,6 +137,8 @@ pub struct Stored {
     pub is_final: bool,
     /// The step it stands at.
     pub cur: usize,
+    /// Steps up to this one may have been called.
+    pub hi: usize,
     /// Why its run was undone, in the fleet's word, such as `refused` or `attempts_exhausted`.
     pub cause: Option<String>,
     /// Its history says that a cancel came when it could not be honoured any more.

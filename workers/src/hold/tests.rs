@@ -126,7 +126,7 @@ fn an_order_without_a_document_gets_one_that_is_held() {
     let hold = record.hold.clone().unwrap();
     assert_eq!((hold.step.as_str(), hold.reason.as_str(), hold.at), ("inventory", "crashed", NOW));
     let first = Record::first(fp('1'), policy().step_names(), WorkerId(String::new()), 0, Nonce(2));
-    assert_eq!(Record { hold: None, ..*record }, Record { owner: None, ..first });
+    assert_eq!(Record { hold: None, ..*record }, Record { owner: None, hi: 0, ..first });
     for other in [resume(), compensate(), run(), resolve(), cancel()] {
         assert_eq!(verdict(None, &other), Verdict::LeaveAlone);
     }

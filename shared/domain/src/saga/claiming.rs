@@ -105,6 +105,7 @@ impl Handling {
             StoreReply::Claimed(mut record) => {
                 record.excuse_lateness(moment.now);
                 let began_run = claim.kind == ClaimKind::NewRun;
+                self.unwritten.clear();
                 self.reach = Reach { hi_before: (!began_run).then_some(record.hi), called: None };
                 self.base = Some(*record);
                 self.proceed(policy, moment)

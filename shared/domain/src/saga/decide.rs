@@ -39,13 +39,14 @@ pub(super) fn plan(
 ) -> Write {
     let mut plan = Plan::on(base, moment);
     plan.next.lease_until = moment.now + policy.lease_ms;
+    plan.entries.clone_from(&handling.unwritten);
     match choice {
         Choice::StepDone(result) => plan.step_done(result, handling),
         Choice::StepUndone(result) => plan.step_settled(StepState::Undone, result.clone()),
         Choice::Compensate(cause) => plan.compensate(cause.clone(), handling),
-        Choice::Defer { what, charged, .. } => plan.defer(what, *charged, choice),
+        Choice::Defer { what, charged, .. } => plan.defer(what, *charged, choice, handling),
         Choice::Hold(reason) => plan.hold(reason, handling),
-        Choice::HandBack => plan.hand_back(),
+        Choice::HandBack => plan.hand_back(handling),
         Choice::Resolve(decision) => plan.resolve(*decision, handling),
         Choice::MakeFinal => plan.make_final(),
     }
@@ -65,6 +66,16 @@ pub(super) fn wait_of(record: &Record, choice: &Choice) -> Tier {
         Choice::Defer { charged: true, retry_after, .. } => Tier::after_attempts(record.att, *retry_after),
         _ => Tier::after_waits(record.waits),
     }
+}
+
+/// The record after step `cur` took effect, where no write has to come before the next step, and the line for its history.
+pub(super) fn go_on(base: &Record, result: String, moment: &Moment) -> (Record, Entry) {
+    let mut plan = Plan::on(base, moment);
+    plan.step_took_effect(result);
+    plan.move_to(base.cur + 1);
+    let Record { rev, nonce, .. } = *base;
+    let entry = plan.entries.swap_remove(0);
+    (Record { rev, nonce, ..plan.next }, entry)
 }
 
 struct Plan<'a> {
@@ -96,8 +107,7 @@ impl<'a> Plan<'a> {
     }
 
     fn step_done(&mut self, result: &str, handling: &Handling) {
-        self.result(StepState::Done, result.to_owned());
-        self.entry("step_done", None);
+        self.step_took_effect(result.to_owned());
         let may_still_cancel = handling.reach.highest() < Some(self.base.pivot());
         if self.base.cancel && may_still_cancel {
             let step = self.base.step(self.base.cur).clone();
@@ -117,8 +127,13 @@ impl<'a> Plan<'a> {
             self.end(Phase::Done);
         } else {
             self.move_to(self.base.cur + 1);
-            self.next.hi = self.next.hi.max(self.next.cur);
+            self.next.declare();
         }
+    }
+
+    fn step_took_effect(&mut self, result: String) {
+        self.result(StepState::Done, result);
+        self.entry("step_done", None);
     }
 
     /// Compensation starts at the highest step anybody may have attempted, also after a definite refusal: the refusal may
@@ -153,7 +168,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn defer(&mut self, what: &str, charged: bool, choice: &Choice) {
+    fn defer(&mut self, what: &str, charged: bool, choice: &Choice, handling: &Handling) {
+        self.declare_no_more(handling);
         if charged {
             self.next.att += 1;
             self.next.waits = 0;
@@ -175,6 +191,13 @@ impl<'a> Plan<'a> {
         self.owes = self.moment.blocked;
     }
 
+    /// Whoever comes next is to declare what they call: what nobody has attempted needs no undo.
+    fn declare_no_more(&mut self, handling: &Handling) {
+        if self.next.phase == Phase::Run {
+            self.next.hi = self.next.cur.max(handling.reach.highest().unwrap_or(0));
+        }
+    }
+
     fn hold(&mut self, reason: &str, handling: &Handling) {
         self.next.hold = Some(Hold {
             id: dead_letter_id(handling.order_id(), self.next.generation, self.next.rev),
@@ -187,7 +210,8 @@ impl<'a> Plan<'a> {
         self.owes = self.moment.blocked;
     }
 
-    fn hand_back(&mut self) {
+    fn hand_back(&mut self, handling: &Handling) {
+        self.declare_no_more(handling);
         self.next.due_at = Some(self.moment.now);
         self.release();
         self.owes = self.moment.blocked;

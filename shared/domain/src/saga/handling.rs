@@ -3,9 +3,10 @@
 use crate::{
     CommandKind, OrderId,
     saga::{
-        CallOutcome, Cause, CauseClass, Claim, DOCUMENT_VERSION, Delivered, Effect, Ending, Input, Millis,
-        Moment, Note, Phase, Policy, Publication, Record, StoreReply, Tier, Verb, WorkerId, Write,
-        decide::{Choice, plan, wait_of},
+        CallOutcome, Cause, CauseClass, Claim, DOCUMENT_VERSION, Delivered, Effect, Ending, Entry, Input,
+        Lane, Millis, Moment, Note, Phase, Policy, Publication, Record, StoreReply, Tier, Verb, WorkerId,
+        Write,
+        decide::{Choice, go_on, plan, wait_of},
     },
 };
 
@@ -17,6 +18,8 @@ pub struct Handling {
     /// The document as last seen committed; the writer's own from its claim on.
     pub(super) base: Option<Record>,
     pub(super) reach: Reach,
+    /// What was done since the last write, for the order's history.
+    pub(super) unwritten: Vec<Entry>,
     pub(super) at: At,
 }
 
@@ -93,7 +96,8 @@ impl Handling {
     /// Takes a delivery in hand.
     #[must_use]
     pub fn new(delivered: Delivered, worker: WorkerId) -> Self {
-        Self { delivered, worker, base: None, reach: Reach::default(), at: At::Arrived }
+        let (reach, unwritten) = (Reach::default(), Vec::new());
+        Self { delivered, worker, base: None, reach, unwritten, at: At::Arrived }
     }
 
     /// The order the delivery is about.
@@ -210,6 +214,13 @@ impl Handling {
         let Some(base) = &self.base else { return self.read(0) };
         let settings = policy.step(base.step(base.cur));
         let choice = match (verb, outcome) {
+            // The next step is declared already: whoever comes after us starts at the last write, or compensates from `hi`.
+            (Verb::Do, CallOutcome::Success { result }) if self.may_go_on(policy, moment, base) => {
+                let (next, entry) = go_on(base, result, moment);
+                self.base = Some(next);
+                self.unwritten.push(entry);
+                return self.proceed(policy, moment);
+            }
             (Verb::Do, CallOutcome::Success { result }) => Choice::StepDone(result),
             (Verb::Undo, CallOutcome::Success { result }) => Choice::StepUndone(result),
             (Verb::Do, CallOutcome::Refused { code, message }) => {
@@ -241,6 +252,17 @@ impl Handling {
             }
         };
         self.write(policy, moment, choice)
+    }
+
+    /// Whether the next step may be called before it is written that this one is done. Not where something went wrong before: then
+    /// each step is written, so that it is known which one crashes workers, and which one's attempts are counted. Nor once half of
+    /// the lease is over, which every write renews.
+    fn may_go_on(&self, policy: &Policy, moment: &Moment, base: &Record) -> bool {
+        let lease_left = base.lease_until.saturating_sub(moment.now);
+        base.next_is_declared()
+            && base.due_at.is_none()
+            && self.delivered.lane != Lane::Quarantine
+            && lease_left.saturating_mul(2) >= policy.lease_ms
     }
 
     pub(super) fn compensation(&self, class: CauseClass, code: Option<String>, message: String) -> Choice {
@@ -309,7 +331,10 @@ impl Handling {
         }
         if record.epoch == write.expect.epoch && record.rev <= write.expect.rev {
             if write.expect.uncancelled && record.cancel {
-                self.base = Some(record);
+                // Of what is stored nothing else is news: what was done since the last write is not in it.
+                if let Some(base) = &mut self.base {
+                    (base.cancel, base.evp) = (true, record.evp);
+                }
                 return self.write(policy, moment, choice);
             }
             self.at = At::Writing { write: write.clone(), choice };
@@ -335,6 +360,7 @@ impl Handling {
     ) -> Effect {
         let record = write.next;
         self.base = Some(record.clone());
+        self.unwritten.clear();
         if write.owes {
             return self.end(Ending::Owed);
         }

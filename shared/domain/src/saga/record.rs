@@ -76,7 +76,8 @@ pub struct Record {
     pub phase: Phase,
     /// RUN: steps below it are done. COMP: steps above it are settled, undo of it may have been attempted.
     pub cur: u32,
-    /// Steps up to and including it may have been attempted in this run; never lowered within a run.
+    /// Steps up to and including it may have been attempted in this run. Never below one that was: who lowers it has called no
+    /// later one and has claimed after whoever could have.
     pub hi: u32,
     /// Charged attempts at (phase, cur).
     pub att: u32,
@@ -121,7 +122,7 @@ impl Record {
         lease_until: Millis,
         nonce: Nonce,
     ) -> Self {
-        Self {
+        let mut first = Self {
             sv: FIRST_VERSION,
             fp,
             steps,
@@ -145,7 +146,21 @@ impl Record {
             evp: false,
             cause: None,
             results: Vec::new(),
-        }
+        };
+        first.declare();
+        first
+    }
+
+    /// Declares the steps that may be called without a further write: `cur`, and all before the pivot. The pivot has a write of
+    /// its own, so that whoever asked to cancel before it is heard.
+    pub(super) fn declare(&mut self) {
+        let before_pivot = self.pivot().saturating_sub(1);
+        self.hi = self.hi.max(self.cur).max(before_pivot);
+    }
+
+    /// Whether the step after `cur` is declared, so that it may be called before it is written that `cur` is done.
+    pub(super) fn next_is_declared(&self) -> bool {
+        self.cur < self.hi.min(self.pivot().saturating_sub(1))
     }
 
     /// This document at the start of its next run: what the claim of a new run writes, before owner and nonce.
@@ -158,6 +173,8 @@ impl Record {
         next.epoch = self.epoch;
         next.rev = self.rev;
         next.owner = None;
+        // Whoever claims does not know yet how many steps the order has: its first write declares them.
+        next.hi = 0;
         next
     }
 

@@ -59,7 +59,7 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let judged = bench.options.writes.clone();
     let variants = match bench.options.quick {
         true => vec![judged.clone()],
-        false => ["1", "2", "4"].map(str::to_owned).to_vec(),
+        false => ["1", "2", "3", "4"].map(str::to_owned).to_vec(),
     };
     for bodies in [Arc::clone(&bench.small), Arc::clone(&bench.real)] {
         let mut bare: Vec<(Vec<f64>, Vec<Cost>)> = vec![Default::default(); variants.len()];

@@ -60,7 +60,11 @@ fn all_or_nothing(evidence: &Evidence, violations: &mut Vec<Violation>) {
             let net = |step: &str| calls(id, generation, step).net();
             let wrong: Vec<_> = (0..)
                 .zip(SERVICES)
-                .filter(|(index, step)| !allowed_net(stored, generation, *index).contains(&net(step)))
+                .filter(|(index, step)| {
+                    let is_ahead =
+                        stored.phase == "RUN" && *index > 0 && net(step) > net(SERVICES[index - 1]);
+                    is_ahead || !allowed_net(stored, generation, *index).contains(&net(step))
+                })
                 .map(|(_, step)| format!("{step} {}", net(step)))
                 .collect();
             if !wrong.is_empty() {
@@ -83,6 +87,8 @@ fn allowed_net(stored: &Stored, generation: u64, step: usize) -> RangeInclusive<
         _ if generation < stored.generation => 0..=0,
         // In both phases, what is below the step it stands at is done and what is above is not, or has been undone.
         _ if stored.is_held() && step < stored.cur => 1..=1,
+        // Steps that were declared together are recorded together.
+        "RUN" if stored.is_held() && step > stored.cur && step <= stored.hi => 0..=1,
         _ if stored.is_held() && step > stored.cur => 0..=0,
         "DONE" if !stored.is_held() => 1..=1,
         "UNDONE" if !stored.is_held() => 0..=0,

@@ -44,6 +44,7 @@ fn clean() -> Evidence {
             generation: 1,
             is_final: false,
             cur: 0,
+            hi: 0,
             cause: (phase == "UNDONE").then(|| "attempts_exhausted".to_owned()),
             cancel_too_late: false,
             hold: held.then(|| HOLD.to_owned()),
