@@ -2,6 +2,7 @@
 //! against what is no service at all.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod batches;
 mod service;
 
 use std::path::PathBuf;
@@ -104,7 +105,7 @@ async fn a_service_that_keeps_the_contract_passes_and_nothing_is_left_done() {
         let report = report(&output);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(rules(&report, "skipped"), ["refusal", "restart"]);
-        assert_eq!(report["counts"]["passed"], 23);
+        assert_eq!(report["counts"]["passed"], 25);
         assert_eq!(report["instances"], plan["instances"], "the plan says how many instances are used");
         assert_eq!((&report["left_behind"], &report["interrupted"]), (&json!([]), &json!(false)));
         assert_eq!(net_done(&sandbox, service).await, 0);
@@ -187,6 +188,37 @@ async fn each_vice_breaks_its_own_rules_and_no_others() {
         assert_eq!(output.status.code(), Some(1), "{vice:?}");
         assert_eq!(report["left_behind"], json!([]), "{vice:?}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_offers_no_batches_is_not_asked_for_any() {
+    let url = Service::start(Vice::ResultsAreLarge).await;
+    let report = report(&check(&url, &["--races", "1"]).await);
+    assert_eq!(rules(&report, "skipped"), ["batch_answers", "batch_rules", "refusal", "restart"]);
+    assert_eq!(rule(&report, "batch_rules")["found"], "the service offers no batches");
+}
+
+#[tokio::test]
+async fn batches_that_are_not_taken_as_dos_of_their_own_are_caught_and_cleaned_up() {
+    let cases: [(batches::Vice, &[&str]); 5] = [
+        (batches::Vice::AnswersAreReversed, &["batch_answers", "batch_rules"]),
+        (batches::Vice::OneFailsAll, &["batch_rules"]),
+        (batches::Vice::NothingIsDone, &["batch_answers", "batch_rules"]),
+        (batches::Vice::KeysAreItsOwn, &["batch_answers", "batch_rules"]),
+        (batches::Vice::AnswersAreLost, &["batch_answers", "batch_rules"]),
+    ];
+    join_all(cases.map(|(vice, expected)| async move {
+        let sandbox = sandbox(&[]).await;
+        let url = batches::start(steps(&sandbox, "inventory"), vice).await;
+        let output = check(&url, &["--races", "1"]).await;
+        let report = report(&output);
+        assert_eq!(rules(&report, "failed"), expected, "{vice:?}: {}", stderr(&output));
+        assert_eq!(report["left_behind"], json!([]), "{vice:?}");
+        assert_eq!(net_done(&sandbox, "inventory").await, 0, "{vice:?}");
+        let exchanges = rule(&report, "batch_rules")["exchanges"].to_string();
+        assert!(exchanges.contains("\"POST\""), "{vice:?}: {exchanges}");
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -392,7 +424,7 @@ async fn people_get_a_table_and_every_failure_with_its_calls() {
         "fence 1, the order, with unknown fields",
         "\n  answered  400",
         "\n  mend      ",
-        "25 rules: 22 passed, 1 failed, 0 warnings, 2 skipped",
+        "27 rules: 22 passed, 1 failed, 0 warnings, 4 skipped",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
@@ -406,8 +438,8 @@ async fn json_lines_have_a_line_per_rule_and_one_for_the_whole() {
     let output = check(&steps(&sandbox, "inventory"), &["--races", "1", "--output", "jsonl"]).await;
     let stdout = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 26);
-    assert_eq!((&lines[0]["rule"], &lines[25]["counts"]["failed"]), (&json!("look_unknown"), &json!(0)));
+    assert_eq!(lines.len(), 28);
+    assert_eq!((&lines[0]["rule"], &lines[27]["counts"]["failed"]), (&json!("look_unknown"), &json!(0)));
 }
 
 fn spawn(command: &mut Command) -> Child {

@@ -5,6 +5,10 @@ use clap::Parser;
 use orderfleet_producer::{Settings, run};
 use orderfleet_runtime::{crash, probe, settings, signals, telemetry};
 
+/// A quarter less of its processor time than with the allocator of the C library (docs/PERFORMANCE.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Thin HTTP ingest: takes orders, publishes them to RabbitMQ, answers 202 once the broker has confirmed
 #[derive(Debug, Parser)]
 #[command(

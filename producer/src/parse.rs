@@ -11,6 +11,20 @@ const FIELD_NAME_BYTES_MAX: usize = 40;
 /// The order in a body. Broken JSON is malformed (400); JSON of another shape names the field (422), as does a rule that
 /// does not hold. Messages never repeat what was posted.
 pub(crate) fn parse(body: &[u8]) -> Result<Order, Problem> {
+    let input: Object<OrderInput> = match serde_json::from_slice(body) {
+        Ok(input) => input,
+        Err(_) => located(body)?,
+    };
+    Order::try_from(input).map_err(|violations| {
+        invalid()
+            .detail(violations.to_string())
+            .with("violations", &violations.listed)
+            .with("violations_total", violations.total)
+    })
+}
+
+/// Once more, remembering where it is: that is only worth its price for a body that is wrong.
+fn located(body: &[u8]) -> Result<Object<OrderInput>, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let input: Result<Object<OrderInput>, _> = serde_path_to_error::deserialize(&mut json);
     let input = input.map_err(|error| match error.inner().classify() {
@@ -18,12 +32,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Order, Problem> {
         _ => malformed(error.inner()),
     })?;
     json.end().map_err(|error| malformed(&error))?;
-    Order::try_from(input).map_err(|violations| {
-        invalid()
-            .detail(violations.to_string())
-            .with("violations", &violations.listed)
-            .with("violations_total", violations.total)
-    })
+    Ok(input)
 }
 
 fn invalid() -> Problem {

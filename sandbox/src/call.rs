@@ -77,22 +77,20 @@ impl StepInstance {
 
 impl Call {
     pub(crate) fn parse(instance: &str, headers: &HeaderMap) -> Result<Self, Malformed> {
-        Ok(Self {
-            instance: StepInstance::parse(instance)?,
-            key: idempotency_key(headers)?,
-            fence: fence(headers)?,
-        })
+        let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let call = Self::new(instance, key, 0)?;
+        Ok(Self { fence: fence(headers)?, ..call })
     }
-}
 
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Malformed> {
-    let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Malformed(format!(
-            "Idempotency-Key: the header must hold 1 to {KEY_BYTES_MAX} visible ASCII characters"
-        )));
+    pub(crate) fn new(instance: &str, key: &str, fence: u64) -> Result<Self, Malformed> {
+        let instance = StepInstance::parse(instance)?;
+        if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Malformed(format!(
+                "Idempotency-Key: the header must hold 1 to {KEY_BYTES_MAX} visible ASCII characters"
+            )));
+        }
+        Ok(Self { instance, key: key.to_owned(), fence })
     }
-    Ok(key.to_owned())
 }
 
 fn fence(headers: &HeaderMap) -> Result<u64, Malformed> {

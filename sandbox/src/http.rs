@@ -10,7 +10,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use tracing::error;
@@ -74,6 +74,7 @@ fn contract<E: Effects>(shared: Arc<Shared<E>>) -> Router {
             "/steps/{instance}",
             put(steps::do_step::<E>).delete(steps::undo_step::<E>).get(steps::look::<E>),
         )
+        .route("/steps/batch", post(steps::do_batch::<E>))
         .route("/ledger", get(read_back::read_ledger::<E>))
         .route("/summary", get(read_back::summary::<E>))
         .with_state(shared)

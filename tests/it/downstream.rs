@@ -1,5 +1,6 @@
 //! Services that lose replies, fail, hang or are not there: the order is done once all the same.
 
+use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
 use orderfleet_native::{Ports, TempFolder};
 use orderfleet_tests::{Fleet, Plan, SERVICES, order, until_equal};
@@ -121,4 +122,55 @@ async fn an_order_that_can_never_be_sent_waits_on_and_raises_an_alarm() {
         .await;
     let log = fleet.workers[0].log();
     assert!(log.lines().any(|line| line.contains("waits on") && line.contains(&id)), "{log}");
+}
+
+/// Orders that a worker finds in its queue when it starts, so that it takes them up together.
+async fn accept_and_start(fleet: &mut Fleet, count: usize) -> Vec<String> {
+    let keys: Vec<_> = (0..count).map(|number| format!("k{number}")).collect();
+    let order = order();
+    let ids = join_all(keys.iter().map(|key| fleet.client.accept(key, &order))).await;
+    fleet.start_worker().await;
+    ids
+}
+
+/// How many requests were saved by batches, by the worker's own count.
+async fn saved_by_batches(fleet: &mut Fleet) -> f64 {
+    let address = fleet.metrics_addresses().into_iter().find(|(service, _)| *service == "worker").unwrap().1;
+    let text = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
+    let sum = |name: &str| {
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
+    };
+    sum("orderfleet_batch_size_sum") - sum("orderfleet_batch_size_count")
+}
+
+#[tokio::test]
+async fn orders_whose_dos_go_in_batches_are_done_once() {
+    let plan = Plan { workers: 0, steps: "batch_max = 16", ..Plan::default() };
+    let mut fleet = Fleet::start_as(plan).await;
+    let ids = accept_and_start(&mut fleet, 60).await;
+    fleet.client.until_done(&ids).await;
+    let saved = saved_by_batches(&mut fleet).await;
+    eprintln!("{saved} requests saved of {}", ids.len() * SERVICES.len());
+    assert!(saved > 0.0, "the dos of orders that are taken up together go together");
+    fleet.settle(&[]).await;
+    fleet.sandbox.assert_done(&ids).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_in_part_or_whose_reply_is_lost_has_no_second_effect() {
+    let plan = Plan { workers: 0, steps: "batch_max = 16", ..Plan::default() };
+    let mut fleet = Fleet::start_as(plan).await;
+    let errors = json!({ "service": "inventory", "error_rate": 1.0, "times": 5 });
+    for fault in [errors, json!({ "service": "accounting", "lost_reply": true, "times": 1 })] {
+        fleet.sandbox.fault(fault).await;
+    }
+    let ids = accept_and_start(&mut fleet, 60).await;
+    fleet.client.until_done(&ids).await;
+    assert!(fleet.sandbox.faults_have_fired().await, "{}", fleet.sandbox.get("/faults").await);
+    let saved = saved_by_batches(&mut fleet).await;
+    eprintln!("injected: five errors of inventory, a lost reply of accounting; {saved} requests saved");
+    assert!(saved > 0.0, "dos go in batches");
+    fleet.settle(&[]).await;
+    fleet.sandbox.assert_done(&ids).await;
 }

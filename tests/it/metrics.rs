@@ -141,7 +141,7 @@ async fn take_orders(fleet: &mut Fleet, batch: &str, done: usize) -> Vec<String>
 
 #[tokio::test]
 async fn what_is_exported_is_what_is_documented_and_does_not_grow_with_orders() {
-    let steps = "attempts_max = 1\nquick_retries = 1";
+    let steps = "attempts_max = 1\nquick_retries = 1\nbatch_max = 4";
     let mut fleet = Fleet::start_as(Plan { roles: Plan::ALL_ROLES, steps, ..Plan::default() }).await;
     fleet.sandbox.fault(json!({ "service": "fulfilment", "refuse_sku": "REFUSED" })).await;
     fleet.sandbox.fault(json!({ "service": "accounting", "error_country": "FR" })).await;

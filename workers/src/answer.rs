@@ -35,24 +35,80 @@ struct Refused {
     message: String,
 }
 
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    answers: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Batched<'a> {
+    instance: String,
+    status: u16,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+}
+
 /// The outcome that an answer tells of.
 pub(crate) async fn classify(response: Response) -> CallOutcome {
     let status = response.status();
     let retry_after = retry_after(response.headers());
-    let body = match read(response).await {
-        Ok(body) => body,
-        Err(what) => return CallOutcome::Unknown { what: format!("{status}, {what}"), retry_after },
+    match read(response, ANSWER_BYTES_MAX).await {
+        Ok(body) => outcome(status, &body, retry_after),
+        Err(what) => CallOutcome::Unknown { what: format!("{status}, {what}"), retry_after },
+    }
+}
+
+/// The outcomes of the dos of these step instances, sent in one request, in their order.
+///
+/// # Errors
+/// When there is not one answer for each; says why.
+pub(crate) async fn classify_batch(
+    response: Response,
+    instances: &[&str],
+) -> Result<Vec<CallOutcome>, String> {
+    let calls = instances.len();
+    let body = read(response, calls.saturating_mul(ANSWER_BYTES_MAX)).await?;
+    let Ok(Batch { answers }) = serde_json::from_slice(&body) else {
+        return Err("no list of answers".into());
     };
+    if answers.len() != calls {
+        return Err(format!("{} answers to {calls} calls", answers.len()));
+    }
+    Ok(answers
+        .into_iter()
+        .zip(instances)
+        .map(|(answer, instance)| outcome_in_batch(answer, instance))
+        .collect())
+}
+
+fn outcome_in_batch(answer: &RawValue, instance: &str) -> CallOutcome {
+    let unknown = |what: &str| CallOutcome::Unknown { what: what.into(), retry_after: None };
+    let Ok(Batched { instance: answered, status, body }) = serde_json::from_str(answer.get()) else {
+        return unknown("an answer of a batch without instance or status");
+    };
+    if answered != instance {
+        return unknown("the answer of another step instance");
+    }
+    let body = body.map_or("", RawValue::get);
+    match StatusCode::from_u16(status) {
+        Ok(status) if body.len() <= ANSWER_BYTES_MAX => outcome(status, body.as_bytes(), None),
+        Ok(status) => unknown(&format!("{status}, the answer is too large")),
+        Err(_) => unknown("an answer of a batch without a status"),
+    }
+}
+
+fn outcome(status: StatusCode, body: &[u8], retry_after: Option<Millis>) -> CallOutcome {
     let unknown = |what: String| CallOutcome::Unknown { what, retry_after };
     match status {
-        status if status.is_success() => match serde_json::from_slice::<Success<'_>>(&body) {
+        status if status.is_success() => match serde_json::from_slice::<Success<'_>>(body) {
             Ok(success) if success.result.get().starts_with('{') => {
                 CallOutcome::Success { result: kept_result(success.result.get()) }
             }
             _ => unknown(format!("{status} without a result")),
         },
         StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-            match serde_json::from_slice::<Refusal>(&body) {
+            match serde_json::from_slice::<Refusal>(body) {
                 Ok(Refusal { refused: Some(refused), .. }) => {
                     CallOutcome::Refused { code: short(&refused.code), message: short(&refused.message) }
                 }
@@ -69,11 +125,11 @@ pub(crate) async fn classify(response: Response) -> CallOutcome {
     }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, &'static str> {
+async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, &'static str> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= bytes_max => body.extend_from_slice(&chunk),
             Ok(Some(_)) => return Err("the answer is too large"),
             Ok(None) => return Ok(body),
             Err(_) => return Err("the answer was cut off"),

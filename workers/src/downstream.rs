@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,11 +16,12 @@ use orderfleet_runtime::meters::Counted;
 use orderfleet_storage::CircuitState;
 use reqwest::{Client, redirect};
 use serde::Serialize;
-use serde_json::value::RawValue;
-use tracing::Instrument as _;
+use serde_json::value::{RawValue, to_raw_value};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     answer::classify,
+    batch::Batches,
     breaker::{Breaker, Sign},
     bulkhead::Bulkhead,
     figures::{Figures, Told},
@@ -42,6 +44,8 @@ struct Downstream {
     bulkhead: Bulkhead,
     breaker: Breaker,
     figures: Figures,
+    /// Where its service offers them.
+    batches: Option<Arc<Batches>>,
     /// Calls that wait for a place, and those that have one.
     waiting: Gauge,
     in_flight: Gauge,
@@ -58,6 +62,19 @@ pub(crate) struct Call<'a> {
     pub(crate) step: &'a StepName,
     pub(crate) verb: Verb,
     pub(crate) traceparent: Option<&'a str>,
+    /// It may go in a batch. Not so a repeat, nor an order that did harm before: both might do so again.
+    pub(crate) may_share: bool,
+}
+
+/// A do among others in one request.
+#[derive(Serialize)]
+struct BatchedDo<'a> {
+    instance: &'a str,
+    key: &'a str,
+    fence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    body: DoBody<'a>,
 }
 
 /// Body of a "do".
@@ -89,6 +106,7 @@ impl Downstreams {
             bulkhead: Bulkhead::new(settings.concurrency.unwrap_or(most_of(worker_concurrency)).into()),
             breaker: Breaker::new(&settings.name, settings.breaker_failures),
             figures: Figures::default(),
+            batches: (settings.batch_max > 1).then(|| Batches::new(&client, settings)),
             waiting: metrics::gauge!("orderfleet_calls_waiting", "step" => settings.name.to_string()),
             in_flight: metrics::gauge!("orderfleet_calls_in_flight", "step" => settings.name.to_string()),
             settings: settings.clone(),
@@ -113,7 +131,10 @@ impl Downstreams {
         let _in_flight = Counted::new(&downstream.in_flight);
         let Some(admitted) = downstream.breaker.admit() else { return not_sent("the circuit is open") };
         let begun = Instant::now();
-        let (outcome, sign) = self.send(&downstream.settings, call).await;
+        let (outcome, sign) = match downstream.send_in_batch(call).await {
+            Some(outcome) => (outcome.clone(), sign_of_answer(&outcome)),
+            None => self.send(&downstream.settings, call).await,
+        };
         downstream.figures.ended(begun.elapsed());
         admitted.tell(sign);
         outcome
@@ -134,13 +155,7 @@ impl Downstreams {
         let url = format!("{}/{instance}", settings.url.trim_end_matches('/'));
         let span = trace::request(settings, call.verb, &url);
         let mut request = match call.verb {
-            Verb::Do => self.client.put(url).json(&DoBody {
-                order_id: call.order_id,
-                generation: call.record.generation,
-                step: call.step,
-                account: call.account,
-                order: call.order,
-            }),
+            Verb::Do => self.client.put(url).json(&DoBody::of(call)),
             Verb::Undo => self.client.delete(url),
         };
         let ours = orderfleet_runtime::trace::traceparent(&span);
@@ -163,6 +178,36 @@ impl Downstreams {
                 trace::unanswered(&span, &outcome);
                 (outcome, sign)
             }
+        }
+    }
+}
+
+impl Downstream {
+    /// `None`: the call is to be made alone.
+    async fn send_in_batch(&self, call: &Call<'_>) -> Option<CallOutcome> {
+        let batches = self.batches.as_ref().filter(|_| call.verb == Verb::Do && call.may_share)?;
+        let instance = step_instance(call.order_id, call.record.generation, call.step);
+        let ours = orderfleet_runtime::trace::traceparent(&Span::current());
+        let batched = to_raw_value(&BatchedDo {
+            instance: &instance,
+            key: &step_key(call.order_id, call.record.generation, call.step, call.verb),
+            fence: call.record.epoch,
+            traceparent: ours.as_deref().or(call.traceparent),
+            body: DoBody::of(call),
+        });
+        batches.join(instance, batched.ok()?).await
+    }
+}
+
+impl<'a> DoBody<'a> {
+    fn of(call: &Call<'a>) -> Self {
+        let generation = call.record.generation;
+        Self {
+            order_id: call.order_id,
+            generation,
+            step: call.step,
+            account: call.account,
+            order: call.order,
         }
     }
 }
@@ -205,34 +250,45 @@ mod tests {
         },
     };
 
-    use axum::{Router, extract::Path, http::StatusCode, routing::any};
+    use axum::{Router, body::Bytes, extract::Path, http::StatusCode, routing::any};
     use orderfleet_domain::{
         Fingerprint,
         saga::{Nonce, WorkerId},
     };
+    use serde_json::{Value, json};
     use tokio::{net::TcpListener, task::JoinSet};
 
     use super::*;
 
+    /// What the dos of a batch of three are answered by the service `batching`: an effect, a refusal, a word that says nothing.
+    const THREE: [(u16, &str); 3] =
+        [(200, r#"{"result":{}}"#), (422, r#"{"refused":{"code":"out_of_stock"}}"#), (200, "{}")];
     const DONE: (StatusCode, &str) = (StatusCode::OK, r#"{"result":{}}"#);
 
-    /// A shop whose services `good`, `bad`, `wrong` and `hanging` behave as they are called, and how often it was called.
+    /// A shop whose services `good`, `bad`, `wrong` and `hanging` behave as they are called, and how often it was called. `batching`
+    /// takes dos alone and in threes.
     #[derive(Debug, Clone, Default)]
     struct Shop {
         calls: Arc<AtomicU32>,
+        batches: Arc<AtomicU32>,
     }
 
     impl Shop {
         async fn open(&self) -> SocketAddr {
             let shop = self.clone();
-            let answer = move |Path((service, _instance)): Path<(String, String)>| async move {
+            let answer = move |Path((service, instance)): Path<(String, String)>, body: Bytes| async move {
+                if instance == "batch" {
+                    shop.batches.fetch_add(1, Ordering::Relaxed);
+                    return batch_answer(&body);
+                }
                 shop.calls.fetch_add(1, Ordering::Relaxed);
-                match service.as_str() {
-                    "good" => DONE,
+                let (status, body) = match service.as_str() {
+                    "good" | "batching" => DONE,
                     "bad" => (StatusCode::SERVICE_UNAVAILABLE, ""),
                     "wrong" => (StatusCode::NOT_FOUND, ""),
                     _ => std::future::pending().await,
-                }
+                };
+                (status, body.to_owned())
             };
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -242,21 +298,45 @@ mod tests {
         }
     }
 
+    /// Batches of two are answered as a whole, with what would be a verdict; others in swapped order, if of four.
+    fn batch_answer(body: &[u8]) -> (StatusCode, String) {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let calls = body["calls"].as_array().unwrap();
+        if calls.len() == 2 {
+            return (StatusCode::CONFLICT, json!({ "cancelled": true }).to_string());
+        }
+        let told = THREE.iter().cycle().zip(calls).map(|(&(status, body), call)| {
+            let body: Value = serde_json::from_str(body).unwrap();
+            json!({ "instance": call["instance"], "status": status, "body": body })
+        });
+        let mut answers: Vec<_> = told.collect();
+        if calls.len() == 4 {
+            answers.reverse();
+        }
+        (StatusCode::OK, json!({ "answers": answers }).to_string())
+    }
+
     fn downstreams(address: SocketAddr, worker_concurrency: u16) -> Downstreams {
         let step = |name: &str| StepSettings {
             name: name.parse().unwrap(),
             url: format!("http://{address}/{name}"),
             timeout_ms: 2_000,
             breaker_failures: 3,
+            batch_max: if name == "batching" { 8 } else { 1 },
             ..StepSettings::defaults().swap_remove(0)
         };
-        let policy = Policy::new(["good", "bad", "wrong", "hanging"].map(step).to_vec(), 1).unwrap();
+        let policy =
+            Policy::new(["good", "bad", "wrong", "hanging", "batching"].map(step).to_vec(), 1).unwrap();
         Downstreams::new(&policy, worker_concurrency).unwrap()
     }
 
     async fn call(downstreams: &Downstreams, step: &str, verb: Verb) -> CallOutcome {
+        call_for("k", downstreams, step, verb).await
+    }
+
+    async fn call_for(key: &str, downstreams: &Downstreams, step: &str, verb: Verb) -> CallOutcome {
         let account: AccountId = "demo".parse().unwrap();
-        let order_id = OrderId::derive(&"eu1".parse().unwrap(), &account, &"k".parse().unwrap());
+        let order_id = OrderId::derive(&"eu1".parse().unwrap(), &account, &key.parse().unwrap());
         let order = serde_json::value::to_raw_value("an order").unwrap();
         let fp: Fingerprint = format!("01{}", "0".repeat(64)).parse().unwrap();
         let step: StepName = step.parse().unwrap();
@@ -270,8 +350,16 @@ mod tests {
             step: &step,
             verb,
             traceparent: None,
+            may_share: true,
         };
         downstreams.call(&call).await
+    }
+
+    /// First dos of several orders, at the same moment.
+    async fn dos(downstreams: &Downstreams, count: usize) -> Vec<CallOutcome> {
+        let keys: Vec<_> = (0..count).map(|number| format!("k{number}")).collect();
+        let dos = keys.iter().map(|key| call_for(key, downstreams, "batching", Verb::Do));
+        futures_util::future::join_all(dos).await
     }
 
     fn is_not_sent(outcome: &CallOutcome, why: &str) -> bool {
@@ -327,5 +415,48 @@ mod tests {
         let outcomes = calls.join_all().await;
         assert_eq!(shop.calls.load(Ordering::Relaxed), 6);
         assert_eq!(outcomes.iter().filter(|outcome| is_not_sent(outcome, "in flight")).count(), 2);
+    }
+
+    fn counts(shop: &Shop) -> (u32, u32) {
+        (shop.batches.load(Ordering::Relaxed), shop.calls.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn dos_of_the_same_moment_go_in_one_request_and_each_has_its_own_outcome() {
+        let shop = Shop::default();
+        let downstreams = downstreams(shop.open().await, 16);
+        let outcomes = dos(&downstreams, 3).await;
+        assert!(matches!(outcomes[0], CallOutcome::Success { .. }), "{outcomes:?}");
+        assert!(matches!(outcomes[1], CallOutcome::Refused { .. }), "{outcomes:?}");
+        assert!(matches!(outcomes[2], CallOutcome::Unknown { .. }), "{outcomes:?}");
+        assert_eq!(counts(&shop), (1, 0));
+
+        for verb in [Verb::Do, Verb::Undo] {
+            assert!(matches!(call(&downstreams, "batching", verb).await, CallOutcome::Success { .. }));
+        }
+        assert_eq!(counts(&shop), (1, 2), "one alone, and an undo, go alone");
+    }
+
+    #[tokio::test]
+    async fn no_answer_to_a_whole_batch_is_a_verdict_on_an_order() {
+        let shop = Shop::default();
+        let downstreams = downstreams(shop.open().await, 16);
+        for round in 1..=2 {
+            let outcomes = dos(&downstreams, 2).await;
+            let is_done = |outcome: &CallOutcome| matches!(outcome, CallOutcome::Success { .. });
+            assert!(outcomes.iter().all(is_done), "{outcomes:?}");
+            assert_eq!(counts(&shop), (1, 2 * round), "each goes alone, and so do those after them");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_of_another_order_says_nothing() {
+        let shop = Shop::default();
+        let downstreams = downstreams(shop.open().await, 16);
+        let outcomes = dos(&downstreams, 4).await;
+        assert!(
+            outcomes.iter().all(|outcome| matches!(outcome, CallOutcome::Unknown { .. })),
+            "{outcomes:?}"
+        );
     }
 }

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use orderfleet_domain::{
     Command, CommandKind, DecodeError, OrderId,
     saga::{
-        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment,
-        Nonce, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
+        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Lane, Millis,
+        Moment, Nonce, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
@@ -377,6 +377,9 @@ impl Way<'_> {
             step,
             verb,
             traceparent: self.delivery.headers.get("traceparent"),
+            may_share: quick_retry == 0
+                && matches!(self.delivery.lane, Lane::New(_))
+                && !self.delivery.redelivered,
         };
         let started = Instant::now();
         let span = trace::step(&call, quick_retry);

@@ -3,6 +3,7 @@
 //! What to do is decided by [`orderfleet_domain::saga`]; this crate only does it.
 
 mod answer;
+mod batch;
 mod breaker;
 mod bulkhead;
 mod dependencies;

@@ -231,3 +231,22 @@ async fn a_wrong_faults_file_stops_the_start_and_names_the_rule() {
 
     assert!(format!("{error:#}").contains("[1].verb: unknown variant `redo`"), "{error:#}");
 }
+
+#[tokio::test]
+async fn in_a_batch_a_fault_strikes_the_calls_it_picks_and_a_lost_reply_loses_all() {
+    let shop = Shop::with_faults(&["inventory:unavailable,times=1", "fulfilment:lost_reply,times=1"]).await;
+    let batch =
+        |service| ["eu1-a-1", "eu1-a-2"].map(|order_id| Step::of(service, order_id).batched()).to_vec();
+
+    let answers = shop.do_batch("inventory", &batch("inventory")).await;
+    let mut statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+
+    let request = shop.request(Method::POST, "/fulfilment/steps/batch");
+    let lost = request.json(&json!({ "calls": batch("fulfilment") })).send().await;
+    assert!(lost.is_err(), "{lost:?}");
+    for order_id in ["eu1-a-1", "eu1-a-2"] {
+        assert_eq!(shop.outcomes("fulfilment", order_id).await, ["do effect"]);
+    }
+}

@@ -186,3 +186,38 @@ async fn a_malformed_call_is_told_which_part_is_wrong() {
     assert_eq!(answer(too_large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(shop.text("/inventory/ledger").await, "");
 }
+
+#[tokio::test]
+async fn every_do_of_a_batch_is_judged_as_if_it_had_come_alone() {
+    let shop = Shop::start().await;
+    let [new, done, undone, stale] =
+        ["eu1-a-1", "eu1-a-2", "eu1-a-3", "eu1-a-4"].map(|order_id| Step::of("inventory", order_id));
+    shop.do_step(&done).await;
+    shop.undo_step(&undone).await;
+    shop.do_step(&stale.clone().with_fence(9)).await;
+    let malformed = json!({ "instance": "eu1-a-5.1.inventory", "key": "k", "fence": 1, "body": {} });
+    let without_key = json!({ "instance": "eu1-a-6.1.inventory", "fence": 1, "body": {} });
+
+    let calls = [
+        new.batched(),
+        done.batched(),
+        malformed,
+        undone.batched(),
+        without_key,
+        stale.batched(),
+        new.batched(),
+    ];
+    let answers = shop.do_batch("inventory", &calls).await;
+
+    let reserved = json!({ "result": { "units_reserved": 6 } });
+    let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 200, 400, 409, 400, 409, 200]);
+    for index in [0, 1, 6] {
+        assert_eq!(answers[index].1, reserved);
+    }
+    assert_eq!(answers[3].1, json!({ "cancelled": true }));
+    assert_eq!(answers[5].1, json!({ "stale_fence": 9 }));
+    assert_eq!(shop.do_step(&new).await, (StatusCode::OK, reserved));
+    assert_eq!(shop.outcomes("inventory", "eu1-a-1").await, ["do effect", "do repeat", "do repeat"]);
+    assert_eq!(shop.do_batch("inventory", &[]).await, []);
+}

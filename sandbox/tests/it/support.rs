@@ -74,6 +74,18 @@ impl Shop {
         answer(self.do_request(step)).await
     }
 
+    /// Several dos of one service in one request: their statuses and bodies.
+    pub(crate) async fn do_batch(&self, service: &str, calls: &[Value]) -> Vec<(u64, Value)> {
+        let request = self.request(Method::POST, &format!("/{service}/steps/batch"));
+        let (status, mut told) = answer(request.json(&json!({ "calls": calls }))).await;
+        assert_eq!(status, StatusCode::OK, "{told}");
+        let answers = told["answers"].take();
+        let answers = answers.as_array().expect("there is a list of answers").iter();
+        let named = answers.clone().zip(calls).filter(|(answer, _)| answer["status"] != 400);
+        named.for_each(|(answer, call)| assert_eq!(answer["instance"], call["instance"]));
+        answers.map(|answer| (answer["status"].as_u64().unwrap_or(0), answer["body"].clone())).collect()
+    }
+
     pub(crate) async fn undo_step(&self, step: &Step) -> (StatusCode, Value) {
         answer(self.headers(Method::DELETE, step, "undo")).await
     }
@@ -116,6 +128,16 @@ impl Step {
 
     pub(crate) fn path(&self) -> String {
         format!("/{0}/steps/{1}.1.{0}", self.service, self.order_id)
+    }
+
+    /// Its do as a member of a batch.
+    pub(crate) fn batched(&self) -> Value {
+        json!({
+            "instance": format!("{}.1.{}", self.order_id, self.service),
+            "key": format!("key-{}-{}-do", self.order_id, self.service),
+            "fence": self.fence,
+            "body": self.body(),
+        })
     }
 
     pub(crate) fn body(&self) -> Value {

@@ -80,6 +80,8 @@ pub enum Part {
     Workers,
     /// The same with 5 % refusals and 5 % unknown outcomes
     Failures,
+    /// The same with dos that go to the services in batches
+    Batches,
     /// From the intended moment of a POST to the order's end, at steady rates
     Latency,
     /// What orders cost once many are stored

@@ -1,5 +1,6 @@
 //! The parts of the benchmark, one file each.
 
+pub(super) mod batches;
 pub(super) mod e2e;
 pub(super) mod failures;
 pub(super) mod ingest;

@@ -73,6 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
             Part::E2e => parts::e2e::measure(&mut bench).await,
             Part::Workers => parts::workers::measure(&mut bench).await,
             Part::Failures => parts::failures::measure(&mut bench).await,
+            Part::Batches => parts::batches::measure(&mut bench).await,
             Part::Latency => parts::latency::measure(&mut bench).await,
             Part::Stored => parts::stored::measure(&mut bench).await,
             Part::Overload => parts::overload::measure(&mut bench).await,

@@ -69,6 +69,8 @@ pub(super) struct Stage {
     pub(super) amqp_url: String,
     /// Of the broker and the database.
     pub(super) versions: (String, String),
+    /// Settings of the workers that are started from now on, beside everybody's.
+    pub(super) worker_sets: Vec<String>,
     producer: SocketAddr,
     api_key: String,
     services: String,
@@ -123,6 +125,7 @@ impl Stage {
             http: reqwest::Client::builder().tls_certs_only([]).no_proxy().build()?,
             amqp_url: broker.amqp_url(),
             versions: (broker.version().await?, build_info.get_str("version").unwrap_or_default().to_owned()),
+            worker_sets: Vec::new(),
             producer: listen,
             api_key,
             services,
@@ -152,8 +155,7 @@ impl Stage {
 
     /// Starts one worker on a database, and does not wait for anything.
     pub(super) fn begin_worker(&self, database: &str) -> Member {
-        let sets = [self.sets.as_slice(), &[format!("database.name={database}")]].concat();
-
+        let sets = [&self.sets[..], &self.worker_sets, &[format!("database.name={database}")]].concat();
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let command = command(&self.folder, "orderfleet-worker", &sets);
         Member::start(&self.folder, &format!("worker-{number}"), &command)

@@ -35,6 +35,9 @@ pub struct StepSettings {
     /// hangs cannot occupy a whole worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u16>,
+    /// Dos of one request at most, 1 to 100; above 1 only for a service that offers batches (docs/DOWNSTREAM.md).
+    #[serde(default = "batch_max")]
+    pub batch_max: u16,
 }
 
 fn timeout_ms() -> u64 {
@@ -51,6 +54,9 @@ fn quick_retries() -> u32 {
 }
 fn breaker_failures() -> u32 {
     10
+}
+fn batch_max() -> u16 {
+    1
 }
 
 impl StepSettings {
@@ -70,6 +76,7 @@ impl StepSettings {
             quick_retries: quick_retries(),
             breaker_failures: breaker_failures(),
             concurrency: None,
+            batch_max: batch_max(),
         })
     }
 }
@@ -129,6 +136,9 @@ impl Policy {
             }
             if step.concurrency.is_some_and(|calls| !(1..=1_024).contains(&calls)) {
                 return error(setting("concurrency"), "must be between 1 and 1024");
+            }
+            if !(1..=100).contains(&step.batch_max) {
+                return error(setting("batch_max"), "must be between 1 and 100");
             }
         }
         Ok(Self { steps, lease_ms })
@@ -234,6 +244,8 @@ mod tests {
         let (mut touchy, mut closed) = (step("b"), step("b"));
         touchy.breaker_failures = 0;
         closed.concurrency = Some(0);
+        let mut hoarding = step("b");
+        hoarding.batch_max = 101;
         let mut telling = step("b");
         telling.url = "http://user:secret@host/steps".into();
         for (steps, setting) in [
@@ -242,6 +254,7 @@ mod tests {
             (vec![step("a"), slow], "steps[1].timeout_ms"),
             (vec![step("a"), touchy], "steps[1].breaker_failures"),
             (vec![step("a"), closed], "steps[1].concurrency"),
+            (vec![step("a"), hoarding], "steps[1].batch_max"),
             (vec![step("a"), odd], "steps[1].url"),
             (vec![step("a"), telling], "steps[1].url"),
         ] {

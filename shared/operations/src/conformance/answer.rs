@@ -9,11 +9,11 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-/// Workers read no more either.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Of one call, workers read no more either.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// One answer, or why there is none.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: Option<StatusCode>,
     pub(super) meaning: Meaning,
@@ -50,6 +50,21 @@ struct Success<'a> {
 }
 
 #[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    answers: Vec<&'a RawValue>,
+}
+
+/// The answer to one do of a batch.
+#[derive(Deserialize)]
+struct Part<'a> {
+    instance: String,
+    status: u16,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
 struct No {
     #[serde(default)]
     refused: Option<Refused>,
@@ -67,19 +82,19 @@ struct Refused {
 }
 
 impl Answer {
-    /// Reads an answer, at most as much of it as workers do.
-    pub(super) async fn read(mut response: Response) -> Self {
+    /// Reads an answer, at most so much of it.
+    pub(super) async fn read(mut response: Response, bytes_max: usize) -> Self {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let mut body = Vec::new();
         let mut timed_out = false;
         let broken = loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= bytes_max => {
                     body.extend_from_slice(&chunk);
                 }
                 Ok(Some(_)) => {
-                    break Some(format!("{status}, but the answer has more than {ANSWER_BYTES_MAX} bytes"));
+                    break Some(format!("{status}, but the answer has more than {bytes_max} bytes"));
                 }
                 Ok(None) => break None,
                 Err(error) => {
@@ -103,6 +118,64 @@ impl Answer {
             Meaning::Unknown(format!("no answer: {}", innermost(error)))
         };
         Self { status: None, meaning, body: Vec::new(), retry_after: None, timed_out, took: Duration::ZERO }
+    }
+
+    /// The answers to the dos of these step instances in one batch, in their order. Where they cannot be told apart, any of the
+    /// dos may have happened.
+    pub(super) fn of_each(&self, instances: &[String]) -> Vec<Self> {
+        let dos = instances.len();
+        let meaning = match self.batch() {
+            _ if matches!(self.meaning, Meaning::NotSent(_)) => self.meaning.clone(),
+            Some(parts) if parts.len() == dos => {
+                return parts
+                    .into_iter()
+                    .zip(instances)
+                    .map(|(part, name)| self.of_one(part, name))
+                    .collect();
+            }
+            Some(parts) => Meaning::Unknown(format!("{} answers to a batch of {dos} dos", parts.len())),
+            None if self.is_success() => {
+                Meaning::Unknown("a batch was answered without a whole {\"answers\":[…]}".into())
+            }
+            None => Meaning::Unknown(format!("the whole batch was answered: {}", self.words())),
+        };
+        let mut each = vec![Self { meaning, ..self.clone() }; dos];
+        // One request was too slow, not as many as there were dos in it.
+        each.iter_mut().skip(1).for_each(|answer| answer.timed_out = false);
+        each
+    }
+
+    /// Whether it is what a batch of no calls is answered.
+    pub(super) fn is_empty_batch(&self) -> bool {
+        self.batch().is_some_and(|parts| parts.is_empty())
+    }
+
+    fn batch(&self) -> Option<Vec<&RawValue>> {
+        let batch = self.is_success().then(|| serde_json::from_slice::<Batch<'_>>(&self.body).ok());
+        batch.flatten().map(|batch| batch.answers)
+    }
+
+    fn of_one(&self, part: &RawValue, instance: &str) -> Self {
+        let read = serde_json::from_str::<Part<'_>>(part.get()).ok();
+        let read = read.and_then(|part| Some((StatusCode::from_u16(part.status).ok()?, part)));
+        let (status, meaning, body) = match read {
+            Some((status, part)) => {
+                let body = part.body.map_or("", RawValue::get);
+                let meaning = match part.instance == instance {
+                    true if body.len() <= ANSWER_BYTES_MAX => Meaning::of(status, body.as_bytes()),
+                    true => Meaning::Unknown(format!(
+                        "{status}, but the answer has more than {ANSWER_BYTES_MAX} bytes"
+                    )),
+                    false => Meaning::Unknown(format!("an answer for {}, not for {instance}", part.instance)),
+                };
+                (Some(status), meaning, body)
+            }
+            None => {
+                let what = "an answer of a batch without an {\"instance\":…,\"status\":…,\"body\":{…}}";
+                (self.status, Meaning::Unknown(what.into()), part.get())
+            }
+        };
+        Self { status, meaning, body: body.as_bytes().to_vec(), ..self.clone() }
     }
 
     /// Whether a repeat of the call would tell nothing new.
@@ -220,6 +293,38 @@ mod tests {
         ];
         for (status, body) in unknown {
             assert!(matches!(meaning(status, body), Meaning::Unknown(_)), "{status} {body}");
+        }
+    }
+
+    /// Of a batch of the instances `0`, `1`, ….
+    fn meanings(status: u16, body: &str, dos: usize) -> Vec<Meaning> {
+        let status = StatusCode::from_u16(status).unwrap();
+        let meaning = Meaning::of(status, body.as_bytes());
+        let (body, took) = (body.as_bytes().to_vec(), Duration::ZERO);
+        let whole = Answer { status: Some(status), meaning, body, retry_after: None, timed_out: false, took };
+        let instances: Vec<_> = (0..dos).map(|number| number.to_string()).collect();
+        whole.of_each(&instances).into_iter().map(|answer| answer.meaning).collect()
+    }
+
+    #[test]
+    fn each_do_of_a_batch_has_its_own_answer() {
+        let body = r#"{"answers":[{"instance":"0","status":200,"body":{"result":{"id":1}}},
+            {"instance":"1","status":409,"body":{"cancelled":true}},{"instance":"2","status":400},
+            {"status":200,"body":{"result":{}}},{"instance":"4","status":7},
+            {"instance":"6","status":200,"body":{"result":{}}}]}"#;
+        let meanings = meanings(200, body, 6);
+        let definite = [Meaning::Result(json!({"id": 1}), 8), Meaning::Cancelled, Meaning::Rejected];
+        assert_eq!(meanings[..3], definite);
+        assert!(meanings[3..].iter().all(|meaning| matches!(meaning, Meaning::Unknown(_))), "{meanings:?}");
+    }
+
+    #[test]
+    fn what_is_no_answer_to_a_batch_is_unknown_for_each_do() {
+        let one = r#"{"answers":[{"instance":"0","status":409,"body":{"cancelled":true}}]}"#;
+        for (status, body) in [(200, one), (200, "{}"), (409, r#"{"cancelled":true}"#), (404, ""), (503, "")]
+        {
+            let meanings = meanings(status, body, 2);
+            assert!(matches!(meanings[..], [Meaning::Unknown(_), Meaning::Unknown(_)]), "{meanings:?}");
         }
     }
 }

@@ -145,6 +145,17 @@ impl Call {
         self.astray.is_none() && self.body.as_ref().is_none_or(|body| body.is_usual)
     }
 
+    /// The step instances of dos, in their order.
+    pub(super) fn instances(dos: &[Self]) -> Vec<String> {
+        dos.iter().map(|call| call.instance.name().clone()).collect()
+    }
+
+    /// The do as one of a batch, which can hold no body but JSON.
+    pub(super) fn in_batch(&self) -> Value {
+        let body = self.body.as_ref().and_then(|body| serde_json::from_slice::<Value>(&body.bytes).ok());
+        json!({ "instance": self.instance.name(), "key": self.key, "fence": self.fence, "body": body })
+    }
+
     fn new(ask: Ask, instance: &Instance) -> Self {
         let instance = instance.clone();
         Self { ask, instance, key: None, fence: Some(FIRST_FENCE), body: None, astray: None }

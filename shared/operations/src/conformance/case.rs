@@ -111,7 +111,7 @@ impl<'a> Case<'a> {
     /// Sends a call once.
     pub(super) async fn send(&self, call: &Call) -> Answer {
         let answer = self.suite.send(call).await;
-        self.note(call, &answer);
+        self.note(self.suite.exchange(call, &answer));
         answer
     }
 
@@ -121,11 +121,32 @@ impl<'a> Case<'a> {
         call: &Call,
         enough: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Breach> {
-        let answer = self.suite.persist(call, enough, |answer| self.note(call, answer)).await;
-        match &answer.meaning {
-            Meaning::NotSent(what) => Err(Breach::Gone(what.clone())),
-            _ => Ok(answer),
-        }
+        let note = |answer: &Answer| self.note(self.suite.exchange(call, answer));
+        reached(self.suite.persist(call, enough, note).await)
+    }
+
+    /// Whether dos may come several in one request: a batch of none asks.
+    pub(super) async fn offers_batches(&self) -> Result<bool, Breach> {
+        let enough = |answer: &Answer| answer.is_definite() || answer.is_success();
+        let answer = reached(self.suite.persist_batch(&[], enough, |_| {}).await)?;
+        Ok(answer.is_empty_batch())
+    }
+
+    /// Sends dos in one request, and all of them again until each has an answer that tells, a few times at most. The answers
+    /// are in the order of the dos.
+    pub(super) async fn batch(&self, dos: &[Call]) -> Result<Vec<Answer>, Breach> {
+        let instances = Call::instances(dos);
+        let tells = |(call, answer): (&Call, &Answer)| {
+            if call.is_usual() { answer.is_definite() } else { answer.is_final() }
+        };
+        let enough = |whole: &Answer| dos.iter().zip(&whole.of_each(&instances)).all(tells);
+        let note = |whole: &Answer| {
+            for (call, answer) in dos.iter().zip(whole.of_each(&instances)) {
+                self.note(self.suite.exchange_in_batch(call, &answer));
+            }
+        };
+        let whole = reached(self.suite.persist_batch(dos, enough, note).await)?;
+        Ok(whole.of_each(&instances))
     }
 
     /// Repeats a call until it has a definite answer. That there is one at last is part of every rule.
@@ -210,8 +231,7 @@ impl<'a> Case<'a> {
         (trace.calls, trace.exchanges.clone())
     }
 
-    fn note(&self, call: &Call, answer: &Answer) {
-        let exchange = self.suite.exchange(call, answer);
+    fn note(&self, exchange: Exchange) {
         let mut trace = self.trace_lock();
         trace.calls += 1;
         if trace.exchanges.len() == EXCHANGES_MAX {
@@ -234,6 +254,14 @@ impl Seen {
     /// Whether repeating the look would tell nothing new.
     pub(super) fn is_enough(answer: &Answer) -> bool {
         answer.is_definite() || Self::read(answer).is_some()
+    }
+}
+
+/// Without a connection, there is nothing to judge.
+fn reached(answer: Answer) -> Result<Answer, Breach> {
+    match &answer.meaning {
+        Meaning::NotSent(what) => Err(Breach::Gone(what.clone())),
+        _ => Ok(answer),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The checks behind the rules, in the order in which a service is best mended.
 
 mod basics;
+mod batching;
 mod bodies;
 mod overall;
 mod racing;
@@ -43,6 +44,8 @@ pub(super) async fn all(suite: &Suite<'_>, restarted: Option<Restarted>) {
     suite.judge(&rules::MALFORMED_BODY, bodies::malformed_body).await;
     suite.judge(&rules::WRONG_PATH, bodies::wrong_path).await;
     suite.judge(&rules::BOUNDS, bodies::bounds).await;
+    suite.judge(&rules::BATCH_ANSWERS, batching::batch_answers).await;
+    suite.judge(&rules::BATCH_RULES, batching::batch_rules).await;
     let refused = suite.settings.refused.as_ref();
     suite.judge(&rules::REFUSAL, async move |case: &Case<'_>| refusing::refusal(case, refused).await).await;
     suite

@@ -104,7 +104,7 @@ pub enum Verdict {
 /// A call and its answer. Bodies that were sent are only named.
 #[derive(Debug, Clone, Serialize)]
 pub struct Exchange {
-    /// `PUT` is do, `DELETE` is undo, `GET` is look.
+    /// `PUT` is do, `DELETE` is undo, `GET` is look, and `POST` is a do in a batch.
     pub method: String,
     /// The step instance.
     pub instance: String,

@@ -179,6 +179,24 @@ pub(super) static BOUNDS: Rule = Rule {
     instances: 2,
 };
 
+pub(super) static BATCH_ANSWERS: Rule = Rule {
+    name: "batch_answers",
+    section: "Several dos in one request (optional)",
+    expected: "dos in one request are all done and each is answered its result, and a repeat of one alone answers the same",
+    mend: "take every call of a batch as a do of its own, under its own key, and put its status and its body into answers",
+    instances: 3,
+};
+
+pub(super) static BATCH_RULES: Rule = Rule {
+    name: "batch_rules",
+    section: "Several dos in one request (optional)",
+    expected: "in one request, a repeat, a do that cannot be read and a do after its undo are answered as each is alone, in \
+               their order, and a new do beside them is done",
+    mend: "judge every call of a batch by the row of its own step instance and by nothing else; a body that cannot be read \
+           gets its own 400, and the other calls their answers",
+    instances: 4,
+};
+
 pub(super) static REFUSAL: Rule = Rule {
     name: "refusal",
     section: "Answers, and what the worker makes of them",
@@ -221,7 +239,7 @@ pub(super) static DEFINITE_ANSWERS: Rule = Rule {
 };
 
 /// Every rule, in the order in which they are checked.
-pub(super) static ALL: [&Rule; 25] = [
+pub(super) static ALL: [&Rule; 27] = [
     &LOOK_UNKNOWN,
     &DO,
     &UNDO,
@@ -242,6 +260,8 @@ pub(super) static ALL: [&Rule; 25] = [
     &MALFORMED_BODY,
     &WRONG_PATH,
     &BOUNDS,
+    &BATCH_ANSWERS,
+    &BATCH_RULES,
     &REFUSAL,
     &RESTART,
     &SMALL_RESULTS,

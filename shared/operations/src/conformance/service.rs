@@ -2,10 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, header::CONTENT_TYPE, redirect};
+use reqwest::{Client, Method, RequestBuilder, header::CONTENT_TYPE, redirect};
+use serde_json::json;
 
 use super::{
-    address::ServiceUrl, answer::Answer, call::Call, headers::Headers, masks::Masks, report::Exchange,
+    address::ServiceUrl,
+    answer::{ANSWER_BYTES_MAX, Answer},
+    call::Call,
+    headers::Headers,
+    masks::Masks,
+    report::Exchange,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +50,7 @@ impl Service {
         if let Some(part) = call.astray {
             path = format!("{part}/{path}");
         }
-        let mut request = self.client.request(call.ask.method(), self.url.at(&path)).timeout(self.timeout);
+        let mut request = self.client.request(call.ask.method(), self.url.at(&path));
         if let Some(key) = &call.key {
             request = request.header("Idempotency-Key", key);
         }
@@ -54,9 +60,20 @@ impl Service {
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.bytes.clone());
         }
+        self.answer(request, ANSWER_BYTES_MAX).await
+    }
+
+    /// Sends dos in one request, once. Never fails either.
+    pub(super) async fn send_batch(&self, dos: &[Call]) -> Answer {
+        let calls: Vec<_> = dos.iter().map(Call::in_batch).collect();
+        let request = self.client.post(self.url.at("batch")).json(&json!({ "calls": calls }));
+        self.answer(request, ANSWER_BYTES_MAX * dos.len().max(1)).await
+    }
+
+    async fn answer(&self, request: RequestBuilder, bytes_max: usize) -> Answer {
         let began = Instant::now();
-        let answer = match request.send().await {
-            Ok(response) => Answer::read(response).await,
+        let answer = match request.timeout(self.timeout).send().await {
+            Ok(response) => Answer::read(response, bytes_max).await,
             Err(error) => Answer::none(&error, self.timeout),
         };
         Answer { took: began.elapsed(), ..answer }
@@ -79,6 +96,11 @@ impl Service {
             answer: text,
             took_ms: u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// A do of a batch and its answer, likewise.
+    pub(super) fn exchange_in_batch(&self, call: &Call, answer: &Answer) -> Exchange {
+        Exchange { method: Method::POST.to_string(), ..self.exchange(call, answer) }
     }
 
     /// Foreign text as it may be shown.

@@ -28,6 +28,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// A service may ask for a longer pause than ours, but not for a longer one than this.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How often a call was sent, and how often in vain.
+#[derive(Default)]
+struct Tries {
+    attempts: u32,
+    timeouts: u32,
+}
+
 /// What the rules share.
 pub(super) struct Suite<'a> {
     pub(super) settings: &'a Settings,
@@ -146,23 +153,55 @@ impl<'a> Suite<'a> {
         enough: impl Fn(&Answer) -> bool,
         seen: impl Fn(&Answer),
     ) -> Answer {
-        let mut timeouts = 0;
-        let mut attempt = 1;
+        let mut tries = Tries::default();
         loop {
             let answer = self.send(call).await;
             seen(&answer);
-            timeouts += u32::from(answer.timed_out);
-            if enough(&answer) || attempt == ATTEMPTS_MAX || timeouts == TIMEOUTS_MAX {
+            if enough(&answer) || !tries.again(&answer).await {
                 return answer;
             }
-            tokio::time::sleep(pause(attempt, &answer)).await;
-            attempt += 1;
         }
+    }
+
+    /// Sends dos in one request, as [`Suite::persist`] does a call; the answers are those to the whole request.
+    pub(super) async fn persist_batch(
+        &self,
+        dos: &[Call],
+        enough: impl Fn(&Answer) -> bool,
+        seen: impl Fn(&Answer),
+    ) -> Answer {
+        let mut tries = Tries::default();
+        loop {
+            let answer = self.send_batch(dos).await;
+            seen(&answer);
+            if enough(&answer) || !tries.again(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    /// Sends dos in one request, once. What any of them may leave is noted before.
+    async fn send_batch(&self, dos: &[Call]) -> Answer {
+        for call in dos {
+            self.state().footprint.sending(call);
+        }
+        let whole = self.service.send_batch(dos).await;
+        let mut state = self.state();
+        for (call, answer) in dos.iter().zip(whole.of_each(&Call::instances(dos))) {
+            state.footprint.answered(call, &answer.meaning);
+            state.figures.count(call, &answer);
+        }
+        whole
     }
 
     /// A call and its answer, for the report.
     pub(super) fn exchange(&self, call: &Call, answer: &Answer) -> Exchange {
         self.service.exchange(call, answer)
+    }
+
+    /// A do of a batch and its answer, for the report.
+    pub(super) fn exchange_in_batch(&self, call: &Call, answer: &Answer) -> Exchange {
+        self.service.exchange_in_batch(call, answer)
     }
 
     /// What was found, for the report.
@@ -213,6 +252,19 @@ impl<'a> Suite<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while holding the state")
+    }
+}
+
+impl Tries {
+    /// Waits for the next attempt; tells whether there is one.
+    async fn again(&mut self, answer: &Answer) -> bool {
+        self.attempts += 1;
+        self.timeouts += u32::from(answer.timed_out);
+        if self.attempts == ATTEMPTS_MAX || self.timeouts == TIMEOUTS_MAX {
+            return false;
+        }
+        tokio::time::sleep(pause(self.attempts, answer)).await;
+        true
     }
 }
 

@@ -1,4 +1,5 @@
-//! The services of the steps: a look at an instance that nobody knows, which changes nothing (docs/DOWNSTREAM.md).
+//! The services of the steps: a look at an instance that nobody knows, and a batch of no dos where dos are sent in batches.
+//! Neither changes anything (docs/DOWNSTREAM.md).
 
 use std::time::Duration;
 
@@ -8,19 +9,29 @@ use orderfleet_domain::{
     saga::{StepSettings, step_instance},
 };
 use reqwest::{Client, StatusCode, redirect};
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Finding, Judgement, Subject, chain, check};
+use super::{Finding, Judgement, Subject, Verdict, chain, check};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// No answer to a look is longer.
+/// No answer to such questions is longer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a service has for a step instance.
 #[derive(Deserialize)]
 struct Seen {
     state: String,
+}
+
+/// What the calls of a batch were answered.
+#[derive(Deserialize)]
+struct Batch {
+    answers: Vec<IgnoredAny>,
 }
 
 pub(super) async fn examine(subject: &Subject) -> Vec<Finding> {
@@ -32,7 +43,7 @@ pub(super) async fn examine(subject: &Subject) -> Vec<Finding> {
             let name = format!("downstream {}", step.name);
             let looking = async {
                 match client {
-                    Ok(client) => look(client, step).await,
+                    Ok(client) => ask(client, step).await,
                     Err(error) => Judgement::unknown(
                         format!("no HTTP client can be made: {}", chain(error)),
                         "install the CA certificates of this machine: apt install ca-certificates",
@@ -54,6 +65,38 @@ fn client(steps: &[StepSettings]) -> reqwest::Result<Client> {
         builder = builder.tls_certs_only([]);
     }
     builder.build()
+}
+
+async fn ask(client: &Client, step: &StepSettings) -> Judgement {
+    let looked = look(client, step).await;
+    // Why not even a look is answered as it must be says more.
+    if looked.verdict == Verdict::Error || step.batch_max <= 1 {
+        return looked;
+    }
+    let Err(found) = ask_for_batches(client, step).await else { return looked };
+    Judgement::error(
+        format!("batch_max is {}, and a batch of no dos {found}", step.batch_max),
+        format!(
+            "let the service take batches (docs/DOWNSTREAM.md), or set batch_max of [[steps]] {} to 1",
+            step.name
+        ),
+    )
+}
+
+/// What is wrong with how a batch is taken.
+async fn ask_for_batches(client: &Client, step: &StepSettings) -> Result<(), String> {
+    let url = format!("{}/batch", step.url.trim_end_matches('/'));
+    let request = client.post(url).timeout(Duration::from_millis(step.timeout_ms));
+    let answer = request.json(&json!({ "calls": [] })).send().await;
+    let answer = answer.map_err(|error| format!("is not answered: {}", chain(&error.without_url())))?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Err(format!("is answered {}", status.as_u16()));
+    }
+    match read::<Batch>(answer).await {
+        Some(batch) if batch.answers.is_empty() => Ok(()),
+        _ => Err("is not answered {\"answers\":[]}".into()),
+    }
 }
 
 async fn look(client: &Client, step: &StepSettings) -> Judgement {
@@ -100,8 +143,8 @@ async fn look(client: &Client, step: &StepSettings) -> Judgement {
             return Judgement::error(found, "see the service's own log: every order waits for it meanwhile");
         }
     }
-    match state(answer).await {
-        Some(state) if state == "none" => answered_after(begun.elapsed(), timeout),
+    match read::<Seen>(answer).await {
+        Some(seen) if seen.state == "none" => answered_after(begun.elapsed(), timeout),
         _ => Judgement::error(
             format!("{base} does not answer a look at an unknown instance with state none"),
             format!("{setting}; see docs/DOWNSTREAM.md: `curl {url}`"),
@@ -118,7 +161,7 @@ fn answered_after(took: Duration, timeout: Duration) -> Judgement {
     Judgement::warning(format!("{found}, of the {} ms it has", timeout.as_millis()), fix)
 }
 
-async fn state(mut answer: reqwest::Response) -> Option<String> {
+async fn read<T: DeserializeOwned>(mut answer: reqwest::Response) -> Option<T> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.ok()? {
         body.extend_from_slice(&chunk);
@@ -126,7 +169,7 @@ async fn state(mut answer: reqwest::Response) -> Option<String> {
             return None;
         }
     }
-    serde_json::from_slice::<Seen>(&body).ok().map(|seen| seen.state)
+    serde_json::from_slice(&body).ok()
 }
 
 /// Of an order that nobody is expected to have placed.
@@ -137,7 +180,20 @@ fn unknown_instance(step: &StepName) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Verdict, *};
+    use orderfleet_sandbox::{Options, Sandbox};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_is_asked_whether_it_offers_batches() {
+        let sandbox = Sandbox::start(Options::on_free_port()).await.unwrap();
+        for (path, offers) in [("inventory/steps", true), ("inventory/steps/", true), ("elsewhere", false)] {
+            let mut step = StepSettings::defaults().remove(0);
+            step.url = format!("http://{}/{path}", sandbox.address());
+            let client = client(std::slice::from_ref(&step)).unwrap();
+            assert_eq!(ask_for_batches(&client, &step).await.is_ok(), offers, "{path}");
+        }
+    }
 
     #[test]
     fn an_answer_that_takes_half_of_its_time_is_warned_of() {

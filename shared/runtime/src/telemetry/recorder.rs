@@ -16,7 +16,7 @@ const WAIT_BUCKETS_S: [f64; 15] =
     [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
 const WAITS: [&str; 3] =
     ["orderfleet_queue_wait_seconds", "orderfleet_handling_seconds", "orderfleet_order_seconds"];
-/// Up to the most writes of one command to the database.
+/// Up to the most writes of one command to the database, and the most dos of one request to a service.
 const GROUP_BUCKETS: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -38,7 +38,7 @@ impl Metrics {
                 builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &CALL_BUCKETS_S)
             })
             .and_then(|builder| {
-                let sizes = Matcher::Full("orderfleet_group_size".into());
+                let sizes = Matcher::Suffix("_size".into());
                 builder.set_buckets_for_metric(sizes, &GROUP_BUCKETS)
             })
             .and_then(PrometheusBuilder::install_recorder)

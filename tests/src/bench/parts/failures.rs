@@ -21,8 +21,10 @@ pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let unknown = json!({ "service": "accounting", "lost_reply": true, "share": 0.05 });
     let faults = [("none", Vec::new()), ("5 % refused", vec![refused]), ("5 % unknown", vec![unknown])];
     let (mut rates, mut costs) = (vec![Vec::new(); faults.len()], vec![Vec::new(); faults.len()]);
-    for _ in 0..bench.options.rounds {
-        for (at, (name, rules)) in faults.iter().enumerate() {
+    for round in 0..bench.options.rounds {
+        // In turn: whoever comes next finds the machine as the one before has left it.
+        for at in (0..faults.len()).map(|turn| (turn + usize::from(round)) % faults.len()) {
+            let (name, rules) = &faults[at];
             let drained = e2e::work(bench, PART, &bodies, workers, rules).await?.drained;
             bench.say(format!("{PART}: {name} {:.0}/s", drained.rate));
             rates[at].push(drained.rate);

@@ -15,8 +15,10 @@ const COUNTS: [u16; 3] = [1, 2, 4];
 pub(in crate::bench) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let bodies = Arc::clone(&bench.small);
     let (mut rates, mut costs) = (vec![Vec::new(); COUNTS.len()], vec![Vec::new(); COUNTS.len()]);
-    for _ in 0..bench.options.rounds {
-        for (at, workers) in COUNTS.into_iter().enumerate() {
+    for round in 0..bench.options.rounds {
+        // In turn: whoever comes next finds the machine as the one before has left it.
+        for at in (0..COUNTS.len()).map(|turn| (turn + usize::from(round)) % COUNTS.len()) {
+            let workers = COUNTS[at];
             let drained = e2e::work(bench, PART, &bodies, workers, &[]).await?.drained;
             bench.say(format!("{PART}: {workers} workers {:.0}/s", drained.rate));
             rates[at].push(drained.rate);
