@@ -65,18 +65,21 @@ pub(crate) fn properties(name: &str) -> ConnectionProperties {
     ConnectionProperties::default().with_connection_name(LongString::from(name))
 }
 
-pub(crate) async fn connect(address: &str, name: &str) -> Result<Connection, ConnectError> {
-    let connecting = async {
-        match address.parse::<AMQPUri>() {
-            Ok(mut uri) => {
-                uri.query.frame_max.get_or_insert(FRAME_MAX);
-                Connection::connect_uri(uri, properties(name)).await
-            }
-            // It says what is wrong with it.
-            Err(_) => Connection::connect(address, properties(name)).await,
+/// The address with the largest frame that is ours. One that cannot be read stays as it is: whoever connects says what is wrong
+/// with it.
+pub(crate) fn with_frame_max(address: &str) -> String {
+    match address.parse::<AMQPUri>() {
+        Ok(mut uri) => {
+            uri.query.frame_max.get_or_insert(FRAME_MAX);
+            uri.to_string()
         }
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Err(_) => address.to_owned(),
+    }
+}
+
+pub(crate) async fn connect(address: &str, name: &str) -> Result<Connection, ConnectError> {
+    let address = with_frame_max(address);
+    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(&address, properties(name))).await {
         Ok(connection) => connection.map_err(ConnectError::Connect),
         Err(_) => Err(ConnectError::Timeout),
     }
@@ -91,4 +94,27 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_small_frames_unless_it_names_others_and_stays_what_it_was() {
+        for (address, wanted) in [
+            ("amqp://us%40er:p%2Fss@host:5673/%2fv", "amqp://us%40er:p%2Fss@host:5673/%2Fv?frame_max=16384"),
+            (
+                "amqps://u:p@host:1/v?heartbeat=9&auth_mechanism=external",
+                "amqps://u:p@host:1/v?frame_max=16384&heartbeat=9&auth_mechanism=external",
+            ),
+            ("amqp://u:p@host:1/v?frame_max=8192", "amqp://u:p@host:1/v?frame_max=8192"),
+            ("no address", "no address"),
+        ] {
+            let given = with_frame_max(address);
+            assert_eq!(given.to_lowercase(), wanted.to_lowercase());
+            let parsed = |text: &str| text.parse::<AMQPUri>().map(|uri| (uri.authority, uri.vhost)).ok();
+            assert_eq!(parsed(&given), parsed(address));
+        }
+    }
 }

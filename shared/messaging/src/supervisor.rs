@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     BrokerSettings, ConnectError, Delays, Topology,
-    connection::{CONNECT_TIMEOUT, chain, properties},
+    connection::{CONNECT_TIMEOUT, chain, properties, with_frame_max},
     live::LiveConnection,
     meters::METERS,
 };
@@ -166,7 +166,8 @@ impl Connector {
     fn manager(&self) -> Result<deadpool_lapin::Manager, ConnectError> {
         let runtime = lapin::runtime::default_runtime().map_err(ConnectError::Connect)?;
         let name = self.name.clone();
-        Ok(deadpool_lapin::Manager::new(self.settings.address()?, move || properties(&name), runtime))
+        let address = with_frame_max(&self.settings.address()?);
+        Ok(deadpool_lapin::Manager::new(address, move || properties(&name), runtime))
     }
 
     /// Connects, as soon as there is a broker.
