@@ -5,7 +5,7 @@ use clap::Parser;
 use orderfleet_producer::{Settings, run};
 use orderfleet_runtime::{crash, probe, settings, signals, telemetry};
 
-/// A quarter less of its processor time than with the allocator of the C library (docs/PERFORMANCE.md).
+/// A fifth less of its processor time than with the allocator of the C library (docs/PERFORMANCE.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -62,7 +62,7 @@ pub(crate) async fn classify(response: Response) -> CallOutcome {
 /// The outcomes of the dos of these step instances, sent in one request, in their order.
 ///
 /// # Errors
-/// When there is not one answer for each; says why.
+/// When it does not tell of each of them, in their order, what it is answered; says why.
 pub(crate) async fn classify_batch(
     response: Response,
     instances: &[&str],
@@ -75,27 +75,22 @@ pub(crate) async fn classify_batch(
     if answers.len() != calls {
         return Err(format!("{} answers to {calls} calls", answers.len()));
     }
-    Ok(answers
-        .into_iter()
-        .zip(instances)
-        .map(|(answer, instance)| outcome_in_batch(answer, instance))
-        .collect())
+    answers.into_iter().zip(instances).map(|(answer, instance)| outcome_in_batch(answer, instance)).collect()
 }
 
-fn outcome_in_batch(answer: &RawValue, instance: &str) -> CallOutcome {
-    let unknown = |what: &str| CallOutcome::Unknown { what: what.into(), retry_after: None };
+fn outcome_in_batch(answer: &RawValue, instance: &str) -> Result<CallOutcome, String> {
     let Ok(Batched { instance: answered, status, body }) = serde_json::from_str(answer.get()) else {
-        return unknown("an answer of a batch without instance or status");
+        return Err("an answer without instance or status".into());
     };
     if answered != instance {
-        return unknown("the answer of another step instance");
+        return Err("an answer that names another step instance than its call".into());
     }
+    let status = StatusCode::from_u16(status).map_err(|_| "an answer without a status")?;
     let body = body.map_or("", RawValue::get);
-    match StatusCode::from_u16(status) {
-        Ok(status) if body.len() <= ANSWER_BYTES_MAX => outcome(status, body.as_bytes(), None),
-        Ok(status) => unknown(&format!("{status}, the answer is too large")),
-        Err(_) => unknown("an answer of a batch without a status"),
+    if body.len() > ANSWER_BYTES_MAX {
+        return Err("an answer that is too large".into());
     }
+    Ok(outcome(status, body.as_bytes(), None))
 }
 
 fn outcome(status: StatusCode, body: &[u8], retry_after: Option<Millis>) -> CallOutcome {

@@ -49,8 +49,23 @@ struct Gathering {
 struct Member {
     instance: String,
     call: Box<RawValue>,
-    /// `None`: it is to go alone.
-    answer: oneshot::Sender<Option<CallOutcome>>,
+    answer: oneshot::Sender<Joined>,
+}
+
+/// What became of a do that was to go in a batch.
+#[derive(Debug, Clone)]
+pub(crate) enum Joined {
+    Answered(CallOutcome),
+    /// Not sent: there are no others, or none goes in a batch just now. It is to go alone.
+    NotSent,
+    /// Sent, and nobody said what became of it. It is to be repeated alone.
+    Sent,
+}
+
+/// A batch that tells of no do what became of it.
+struct Unanswered {
+    why: String,
+    joined: Joined,
 }
 
 #[derive(Serialize)]
@@ -75,15 +90,14 @@ impl Batches {
         })
     }
 
-    /// Sends the do of this instance, a member of `calls`, with the others that are ready just now. `None` if it is to go alone:
-    /// there are no others, or whoever answered the batch did not say what became of each do. No order pays for what
-    /// another one makes of a batch. Who stops waiting may have been sent all the same.
-    pub(crate) async fn join(self: &Arc<Self>, instance: String, call: Box<RawValue>) -> Option<CallOutcome> {
+    /// Sends the do of this instance, a member of `calls`, with the others that are ready just now. An outcome is of this do and
+    /// of no other. Who stops waiting may have been sent all the same.
+    pub(crate) async fn join(self: &Arc<Self>, instance: String, call: Box<RawValue>) -> Joined {
         let (answer, answered) = oneshot::channel();
         let boards = {
             let mut gathering = self.gathering();
             if gathering.apart_until.is_some_and(|until| Instant::now() < until) {
-                return None;
+                return Joined::NotSent;
             }
             gathering.waiting.push_back(Member { instance, call, answer });
             !mem::replace(&mut gathering.boarding, true)
@@ -92,7 +106,7 @@ impl Batches {
             // A task of its own: who asked for it may stop waiting, and the others' calls must not end with that.
             tokio::spawn(Arc::clone(self).board());
         }
-        answered.await.unwrap_or(None)
+        answered.await.unwrap_or(Joined::Sent)
     }
 
     /// Sends all who wait, and ends.
@@ -106,19 +120,19 @@ impl Batches {
                 tokio::spawn(Arc::clone(&self).send(members));
             } else if let Some(member) = members.pop() {
                 // It waits no more if nobody receives this.
-                let _ = member.answer.send(None);
+                let _ = member.answer.send(Joined::NotSent);
             }
         }
     }
 
     async fn send(self: Arc<Self>, members: Vec<Member>) {
-        let outcomes = match self.outcomes(&members).await {
+        let joined = match self.outcomes(&members).await {
             Ok(outcomes) => {
                 self.gathering().pauses.reset();
-                outcomes.into_iter().map(Some).collect()
+                outcomes.into_iter().map(Joined::Answered).collect()
             }
-            Err(why) => {
-                let apart = self.gathering().part();
+            Err(Unanswered { why, joined }) => {
+                let apart = self.gathering().part(Instant::now());
                 self.failed.increment(1);
                 tracing::warn!(
                     url = self.url,
@@ -127,28 +141,31 @@ impl Batches {
                     apart_s = apart.as_secs(),
                     "a batch was not answered do by do; each goes alone"
                 );
-                vec![None; members.len()]
+                vec![joined; members.len()]
             }
         };
-        for (member, outcome) in members.into_iter().zip(outcomes) {
-            let _ = member.answer.send(outcome);
+        for (member, joined) in members.into_iter().zip(joined) {
+            let _ = member.answer.send(joined);
         }
     }
 
-    async fn outcomes(&self, members: &[Member]) -> Result<Vec<CallOutcome>, String> {
+    async fn outcomes(&self, members: &[Member]) -> Result<Vec<CallOutcome>, Unanswered> {
         let body = Body { calls: members.iter().map(|member| &*member.call).collect() };
         let request = self.client.post(&self.url).json(&body).timeout(self.timeout);
         let response = request.send().await.map_err(|error| match error {
-            error if error.is_timeout() => "timeout".to_owned(),
-            error if error.is_connect() => "no connection".to_owned(),
-            _ => "connection lost".to_owned(),
+            error if error.is_connect() => {
+                Unanswered { why: "no connection".into(), joined: Joined::NotSent }
+            }
+            error if error.is_timeout() => Unanswered { why: "timeout".into(), joined: Joined::Sent },
+            _ => Unanswered { why: "connection lost".into(), joined: Joined::Sent },
         })?;
         let status = response.status();
         if !status.is_success() {
-            return Err(status.to_string());
+            return Err(Unanswered { why: status.to_string(), joined: Joined::Sent });
         }
         let instances: Vec<_> = members.iter().map(|member| &*member.instance).collect();
-        classify_batch(response, &instances).await
+        let outcomes = classify_batch(response, &instances).await;
+        outcomes.map_err(|why| Unanswered { why, joined: Joined::Sent })
     }
 
     fn gathering(&self) -> MutexGuard<'_, Gathering> {
@@ -162,10 +179,14 @@ impl Gathering {
         Self { waiting: VecDeque::new(), boarding: false, pauses, apart_until: None }
     }
 
-    /// Every do goes alone for a while; how long.
-    fn part(&mut self) -> Duration {
+    /// Every do goes alone for a while; how much longer. Batches that were under way together fail together, which is one failure.
+    fn part(&mut self, now: Instant) -> Duration {
+        let left = self.apart_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        if !left.is_zero() {
+            return left;
+        }
         let apart = self.pauses.next_delay();
-        self.apart_until = Some(Instant::now() + apart);
+        self.apart_until = Some(now + apart);
         apart
     }
 
@@ -198,7 +219,7 @@ mod tests {
     use super::*;
 
     /// Members of these sizes, and whoever waits for them.
-    fn waiting(sizes: &[usize]) -> (Gathering, Vec<oneshot::Receiver<Option<CallOutcome>>>) {
+    fn waiting(sizes: &[usize]) -> (Gathering, Vec<oneshot::Receiver<Joined>>) {
         let mut gathering = Gathering { boarding: true, ..Gathering::new() };
         let wait = |(number, size): (usize, &usize)| {
             let (answer, answered) = oneshot::channel();
@@ -231,5 +252,20 @@ mod tests {
         let (mut gathering, mut answers) = waiting(&[1; 3]);
         drop(answers.remove(1));
         assert_eq!(batches(&mut gathering, 9), ["02"]);
+    }
+
+    #[test]
+    fn failures_of_the_same_time_are_one_and_further_ones_keep_dos_apart_for_longer() {
+        let (mut gathering, now) = (Gathering::new(), Instant::now());
+        let first = gathering.part(now);
+        assert_eq!(gathering.part(now), first);
+        assert!(first >= APART / 2 && first <= APART * 2, "{first:?}");
+        let mut later = now;
+        for _ in 0..20 {
+            later = gathering.apart_until.unwrap();
+            gathering.part(later);
+        }
+        let longest = gathering.apart_until.unwrap() - later;
+        assert!(longest >= APART_MAX / 2 && longest <= APART_MAX * 2, "{longest:?}");
     }
 }

@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     answer::classify,
-    batch::Batches,
+    batch::{Batches, Joined},
     breaker::{Breaker, Sign},
     bulkhead::Bulkhead,
     figures::{Figures, Told},
@@ -62,7 +62,7 @@ pub(crate) struct Call<'a> {
     pub(crate) step: &'a StepName,
     pub(crate) verb: Verb,
     pub(crate) traceparent: Option<&'a str>,
-    /// It may go in a batch. Not so a repeat, nor an order that did harm before: both might do so again.
+    /// It may go in a batch. Not so a repeat, which might do the harm again that it did before.
     pub(crate) may_share: bool,
 }
 
@@ -132,8 +132,15 @@ impl Downstreams {
         let Some(admitted) = downstream.breaker.admit() else { return not_sent("the circuit is open") };
         let begun = Instant::now();
         let (outcome, sign) = match downstream.send_in_batch(call).await {
-            Some(outcome) => (outcome.clone(), sign_of_answer(&outcome)),
-            None => self.send(&downstream.settings, call).await,
+            Joined::Answered(outcome) => {
+                let sign = sign_of_answer(&outcome);
+                (outcome, sign)
+            }
+            Joined::NotSent => self.send(&downstream.settings, call).await,
+            Joined::Sent => {
+                let (outcome, sign) = self.send(&downstream.settings, call).await;
+                (of_a_repeat(outcome), sign)
+            }
         };
         downstream.figures.ended(begun.elapsed());
         admitted.tell(sign);
@@ -183,9 +190,10 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// `None`: the call is to be made alone.
-    async fn send_in_batch(&self, call: &Call<'_>) -> Option<CallOutcome> {
-        let batches = self.batches.as_ref().filter(|_| call.verb == Verb::Do && call.may_share)?;
+    async fn send_in_batch(&self, call: &Call<'_>) -> Joined {
+        let Some(batches) = self.batches.as_ref().filter(|_| call.verb == Verb::Do && call.may_share) else {
+            return Joined::NotSent;
+        };
         let instance = step_instance(call.order_id, call.record.generation, call.step);
         let ours = orderfleet_runtime::trace::traceparent(&Span::current());
         let batched = to_raw_value(&BatchedDo {
@@ -195,7 +203,10 @@ impl Downstream {
             traceparent: ours.as_deref().or(call.traceparent),
             body: DoBody::of(call),
         });
-        batches.join(instance, batched.ok()?).await
+        match batched {
+            Ok(batched) => batches.join(instance, batched).await,
+            Err(_) => Joined::NotSent,
+        }
     }
 }
 
@@ -216,6 +227,14 @@ impl<'a> DoBody<'a> {
 /// several loses next to nothing.
 fn most_of(concurrency: u16) -> u16 {
     concurrency - concurrency / 4
+}
+
+/// A do that was sent in a batch may have taken effect there, whatever kept its repeat from being sent.
+fn of_a_repeat(outcome: CallOutcome) -> CallOutcome {
+    match outcome {
+        CallOutcome::NotSent { what } => CallOutcome::Unknown { what, retry_after: None },
+        outcome => outcome,
+    }
 }
 
 /// A request without an answer. Only where no connection was made is it sure that nothing happened.
@@ -450,13 +469,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_of_another_order_says_nothing() {
+    async fn answers_in_another_order_than_the_calls_say_nothing_and_each_do_goes_alone() {
         let shop = Shop::default();
         let downstreams = downstreams(shop.open().await, 16);
         let outcomes = dos(&downstreams, 4).await;
-        assert!(
-            outcomes.iter().all(|outcome| matches!(outcome, CallOutcome::Unknown { .. })),
-            "{outcomes:?}"
-        );
+        let is_done = |outcome: &CallOutcome| matches!(outcome, CallOutcome::Success { .. });
+        assert!(outcomes.iter().all(is_done), "{outcomes:?}");
+        assert_eq!(counts(&shop), (1, 4));
+    }
+
+    #[test]
+    fn a_repeat_that_is_not_sent_leaves_a_do_unknown_that_was_sent_in_a_batch() {
+        let outcome = of_a_repeat(CallOutcome::NotSent { what: "no connection".into() });
+        assert!(matches!(outcome, CallOutcome::Unknown { .. }), "{outcome:?}");
     }
 }

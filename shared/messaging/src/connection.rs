@@ -65,16 +65,17 @@ pub(crate) fn properties(name: &str) -> ConnectionProperties {
     ConnectionProperties::default().with_connection_name(LongString::from(name))
 }
 
-/// The address with the largest frame that is ours. One that cannot be read stays as it is: whoever connects says what is wrong
-/// with it.
+/// The address with the largest frame that is ours. Its text is kept: written anew by amq-protocol-uri (10.6), an IPv6 address is
+/// another one. One that cannot be read stays as it is: whoever connects says what is wrong with it.
 pub(crate) fn with_frame_max(address: &str) -> String {
-    match address.parse::<AMQPUri>() {
-        Ok(mut uri) => {
-            uri.query.frame_max.get_or_insert(FRAME_MAX);
-            uri.to_string()
-        }
-        Err(_) => address.to_owned(),
+    let named = address.parse::<AMQPUri>().map(|uri| uri.query.frame_max);
+    if named != Ok(None) {
+        return address.to_owned();
     }
+    // A fragment means nothing here.
+    let address = address.split('#').next().unwrap_or_default();
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}frame_max={FRAME_MAX}")
 }
 
 pub(crate) async fn connect(address: &str, name: &str) -> Result<Connection, ConnectError> {
@@ -103,16 +104,15 @@ mod tests {
     #[test]
     fn an_address_gets_small_frames_unless_it_names_others_and_stays_what_it_was() {
         for (address, wanted) in [
-            ("amqp://us%40er:p%2Fss@host:5673/%2fv", "amqp://us%40er:p%2Fss@host:5673/%2Fv?frame_max=16384"),
-            (
-                "amqps://u:p@host:1/v?heartbeat=9&auth_mechanism=external",
-                "amqps://u:p@host:1/v?frame_max=16384&heartbeat=9&auth_mechanism=external",
-            ),
+            ("amqp://us%40er:p%2Fss@host:5673/%2fv", "amqp://us%40er:p%2Fss@host:5673/%2fv?frame_max=16384"),
+            ("amqp://host", "amqp://host?frame_max=16384"),
+            ("amqp://u:p@%3A%3A1:5672/v", "amqp://u:p@%3A%3A1:5672/v?frame_max=16384"),
+            ("amqps://u:p@host:1/v?heartbeat=9", "amqps://u:p@host:1/v?heartbeat=9&frame_max=16384"),
             ("amqp://u:p@host:1/v?frame_max=8192", "amqp://u:p@host:1/v?frame_max=8192"),
             ("no address", "no address"),
         ] {
             let given = with_frame_max(address);
-            assert_eq!(given.to_lowercase(), wanted.to_lowercase());
+            assert_eq!(given, wanted);
             let parsed = |text: &str| text.parse::<AMQPUri>().map(|uri| (uri.authority, uri.vhost)).ok();
             assert_eq!(parsed(&given), parsed(address));
         }
