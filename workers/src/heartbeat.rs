@@ -1,6 +1,6 @@
 //! Says every few seconds how this worker is, for whoever looks. No order waits for it, and none fails by it.
 
-use std::{collections::HashMap, convert::Infallible, fs, process, sync::Arc, time::Duration};
+use std::{collections::HashMap, fs, pin::pin, process, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use orderfleet_runtime::build;
@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{Role, downstream::Downstreams, load::Load, pauses::Pauses};
 
 const EVERY: Duration = Duration::from_secs(2);
-/// Longest time that a worker which ends takes leave.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest wait of a worker that ends for its last heartbeat, and then for its farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a heartbeat is made from.
 pub(crate) struct Heart {
@@ -35,20 +35,25 @@ impl Heart {
     /// Beats until the token is cancelled, which is to be done once nothing is in hand any more; then the worker is forgotten.
     /// One that is killed is forgotten by the database after a while.
     pub(crate) async fn run(self, ended: CancellationToken) {
+        let mut beating = pin!(self.beat(&ended));
         tokio::select! {
-            never = self.beat() => match never {},
-            () = ended.cancelled() => {}
+            () = &mut beating => {}
+            // A heartbeat under way that came to the database after the farewell would undo it.
+            () = ended.cancelled() => drop(timeout(FAREWELL, beating).await),
         }
         let _ = timeout(FAREWELL, self.store.forget_worker(&self.instance)).await;
     }
 
-    async fn beat(&self) -> Infallible {
+    async fn beat(&self, ended: &CancellationToken) {
         let (host, started_at) = (host(), Timestamp::now());
         let mut before = Before { at: Instant::now(), handled: HashMap::new() };
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
+            tokio::select! {
+                _ = every.tick() => {}
+                () = ended.cancelled() => return,
+            }
             let status = WorkerStatus {
                 instance: self.instance.clone(),
                 host: host.clone(),
