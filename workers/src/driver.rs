@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use orderfleet_domain::{
     Command, CommandKind, DecodeError, OrderId,
     saga::{
-        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Millis, Moment,
-        Nonce, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
+        CallOutcome, ClaimKind, DeadLetterQueue, Delivered, Effect, Ending, Handling, Input, Lane, Millis,
+        Moment, Nonce, Policy, Publication, StoreReply, Tier, Verb, WorkerId, body_id,
     },
 };
 use orderfleet_messaging::{Delays, Delivery, Destination, Outgoing, PublishError, Publisher};
@@ -378,7 +378,12 @@ impl Way<'_> {
             verb,
             traceparent: self.delivery.headers.get("traceparent"),
             // Whoever inserted the order has the first epoch: nobody else has called for it, and nor has this delivery before.
-            may_share: quick_retry == 0 && record.epoch == 1 && record.att == 0,
+            // A message that came before, or into quarantine, may be what ended a worker, or its services.
+            may_share: quick_retry == 0
+                && record.epoch == 1
+                && record.att == 0
+                && matches!(self.delivery.lane, Lane::New(_))
+                && !self.delivery.redelivered,
         };
         let started = Instant::now();
         let span = trace::step(&call, quick_retry);
