@@ -124,11 +124,15 @@ async fn an_order_that_can_never_be_sent_waits_on_and_raises_an_alarm() {
     assert!(log.lines().any(|line| line.contains("waits on") && line.contains(&id)), "{log}");
 }
 
-/// Orders that a worker finds in its queue when it starts, so that it takes them up together.
-async fn accept_and_start(fleet: &mut Fleet, count: usize) -> Vec<String> {
+async fn accept(fleet: &Fleet, count: usize) -> Vec<String> {
     let keys: Vec<_> = (0..count).map(|number| format!("k{number}")).collect();
     let order = order();
-    let ids = join_all(keys.iter().map(|key| fleet.client.accept(key, &order))).await;
+    join_all(keys.iter().map(|key| fleet.client.accept(key, &order))).await
+}
+
+/// Orders that a worker finds in its queue when it starts, so that it takes them up together.
+async fn accept_and_start(fleet: &mut Fleet, count: usize) -> Vec<String> {
+    let ids = accept(fleet, count).await;
     fleet.start_worker().await;
     ids
 }
@@ -173,4 +177,26 @@ async fn a_batch_that_fails_in_part_or_whose_reply_is_lost_has_no_second_effect(
     assert!(saved > 0.0, "dos go in batches");
     fleet.settle(&[]).await;
     fleet.sandbox.assert_done(&ids).await;
+}
+
+#[tokio::test]
+async fn messages_that_were_in_the_hands_of_a_crashed_worker_go_in_no_batch() {
+    const COUNT: u32 = 20;
+    let plan = Plan { workers: 0, steps: "batch_max = 16", ..Plan::default() };
+    let mut fleet = Fleet::start_as(plan).await;
+    fleet.sandbox.fault(json!({ "service": "*", "hang": true })).await;
+    let ids = accept(&fleet, COUNT as usize).await;
+    let mut crashing = fleet.start_crashing_worker("crashing", "worker.insert.before", COUNT);
+    crashing.ended("the crashing worker").await;
+    eprintln!("injected: a crash with {COUNT} messages in hand, {} inserted", fleet.stored("RUN").await);
+    fleet.sandbox.heal().await;
+    fleet.start_worker().await;
+    fleet.client.until_done(&ids).await;
+    let requests = fleet.metric(0, "orderfleet_batch_size_count", "").await;
+    assert!(requests < 0.5, "{requests} requests with what may have ended the worker");
+    let fresh = fleet.client.accept("fresh", &order()).await;
+    fleet.client.until_ended(&fresh, "DONE").await;
+    assert!(fleet.metric(0, "orderfleet_batch_size_count", "").await > 0.5, "others may share a request");
+    fleet.settle(&[]).await;
+    fleet.sandbox.assert_done(&[ids, vec![fresh]].concat()).await;
 }

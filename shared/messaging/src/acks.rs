@@ -18,6 +18,8 @@ use lapin::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::meters::{self, Open};
+
 /// From an acknowledgement to the message that tells the broker, as exactly as a timer can.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long what is handled out of turn waits for what came before it.
@@ -48,7 +50,7 @@ struct Tags {
     /// Below that, those that were not: as many as the broker waits for.
     open: BTreeSet<DeliveryTag>,
     /// Handled, since when, and not acknowledged yet.
-    handled: BTreeMap<DeliveryTag, Instant>,
+    handled: BTreeMap<DeliveryTag, (Instant, Open)>,
     /// Somebody is about to tell the broker.
     is_gathering: bool,
 }
@@ -130,7 +132,7 @@ impl Gathered {
 impl Tags {
     fn handle(&mut self, tag: DeliveryTag, now: Instant) {
         self.settle(tag);
-        self.handled.insert(tag, now);
+        self.handled.insert(tag, (now, meters::ack_waiting()));
     }
 
     /// This one is open no more.
@@ -150,7 +152,7 @@ impl Tags {
         let out_of_turn = self.handled.split_off(&first_open);
         let in_turn = mem::replace(&mut self.handled, out_of_turn);
         let hold = if self.handled.len() > held_max { Duration::ZERO } else { hold };
-        let waited = self.handled.extract_if(.., |_, since| now.duration_since(*since) >= hold);
+        let waited = self.handled.extract_if(.., |_, (since, _)| now.duration_since(*since) >= hold);
         Due { alone: waited.map(|(tag, _)| tag).collect(), up_to: in_turn.into_keys().next_back() }
     }
 }

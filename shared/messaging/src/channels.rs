@@ -19,6 +19,7 @@ use crate::{
     BrokerSettings, ConnectError, Topology,
     batches::{Message, Route},
     live::{AnswerError, LiveConnection},
+    meters::{METERS, Open},
     supervisor::{Connections, Connector},
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct ConfirmChannel {
     connection: Arc<LiveConnection>,
     /// An answer is outstanding. Stays set when nobody waits for it any more: then the channel is not lent again.
     busy: bool,
+    _open: Open,
 }
 
 impl ConfirmChannel {
@@ -115,7 +117,7 @@ impl managed::Manager for ConfirmChannels {
         }
         let channel = connection.channel().await;
         let channel = channel.map_err(|error| ConnectError::Channel(error.to_string()))?;
-        Ok(ConfirmChannel { channel, connection, busy: false })
+        Ok(ConfirmChannel { channel, connection, busy: false, _open: METERS.publish_channel() })
     }
 
     async fn recycle(&self, slot: &mut ConfirmChannel, _: &Metrics) -> RecycleResult<ConnectError> {

@@ -25,6 +25,7 @@ pub(crate) struct Meters {
     publishing: Gauge,
     consuming: Gauge,
     publishes: Gauge,
+    channels: Gauge,
 }
 
 impl Meters {
@@ -41,6 +42,7 @@ impl Meters {
             publishing: connections("publishing"),
             consuming: connections("consuming"),
             publishes: metrics::gauge!("orderfleet_publishes_in_flight"),
+            channels: metrics::gauge!("orderfleet_publish_channels"),
         };
         for destination in 0..DESTINATIONS.len() {
             meters.publish_seconds(destination, CONFIRMED);
@@ -70,6 +72,11 @@ impl Meters {
         Open::new(&self.publishes)
     }
 
+    /// A channel to publish on is open for as long as this exists.
+    pub(crate) fn publish_channel(&self) -> Open {
+        Open::new(&self.channels)
+    }
+
     fn publish_seconds(&self, destination: usize, outcome: usize) -> &Histogram {
         self.publish_seconds[destination][outcome].get_or_init(|| {
             let (destination, outcome) = (DESTINATIONS[destination], OUTCOMES[outcome]);
@@ -89,7 +96,19 @@ pub(crate) fn delivery_waiting() -> Open {
     Open::new(&DELIVERIES)
 }
 
+/// Deliveries whose acknowledgement is gathered. Of those who consume alone.
+static ACKS: LazyLock<Gauge> = LazyLock::new(|| {
+    metrics::describe_gauge!("orderfleet_acks_waiting", "Handled deliveries that are not acknowledged yet");
+    metrics::gauge!("orderfleet_acks_waiting")
+});
+
+/// A handled delivery waits for its acknowledgement for as long as this exists.
+pub(crate) fn ack_waiting() -> Open {
+    Open::new(&ACKS)
+}
+
 /// One of the things a gauge counts.
+#[derive(Debug)]
 pub(crate) struct Open(Gauge);
 
 impl Open {
@@ -117,6 +136,7 @@ fn describe() {
         "orderfleet_publishes_in_flight",
         "Messages that wait to be sent, or for their confirm"
     );
+    metrics::describe_gauge!("orderfleet_publish_channels", "Open channels to publish on");
 }
 
 fn destination(to: &Destination) -> usize {

@@ -61,8 +61,17 @@ pub fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves until the token is cancelled, then stops accepting and lets requests in flight end, for at most 15 s.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve_at_most(CONNECTIONS_MAX, listener, router, shutdown).await;
+}
+
+async fn serve_at_most(
+    connections_max: usize,
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let builder = Arc::new(connection_builder());
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(connections_max));
     let graceful = GracefulShutdown::new();
     let gauge = metrics::gauge!("orderfleet_http_connections");
     loop {
@@ -172,4 +181,56 @@ fn unavailable(kind: &str, title: &'static str) -> Problem {
 fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
     tracing::error!("a request handler panicked");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    const ASKED: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// What a connection is answered, once `request` is sent on it.
+    async fn answer(connection: &mut TcpStream, request: &[u8]) -> String {
+        // A connection that is closed already takes no more.
+        let _ = connection.write_all(request).await;
+        let mut read = vec![0; 1_024];
+        let length = tokio::time::timeout(Duration::from_secs(10), connection.read(&mut read)).await;
+        String::from_utf8_lossy(&read[..length.unwrap().unwrap_or(0)]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_answered_503_at_once_and_the_next_is_served_once_one_has_ended() {
+        let listener = bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "served" }));
+        tokio::spawn(serve_at_most(2, listener, router, CancellationToken::new()));
+
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            assert!(answer(&mut connection, ASKED).await.contains("200 OK"));
+            kept.push(connection);
+        }
+        let mut refused = TcpStream::connect(address).await.unwrap();
+        assert_eq!(answer(&mut refused, b"").await.as_bytes(), TOO_MANY, "without having asked for anything");
+        assert!(answer(&mut kept[0], ASKED).await.contains("200 OK"), "who is served stays so");
+
+        kept.pop();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            if answer(&mut next, ASKED).await.contains("200 OK") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "room again after one has ended");
+        }
+    }
 }
