@@ -94,7 +94,7 @@ impl Control {
 pub struct Consumer<S = Lane> {
     /// The broker.
     pub settings: BrokerSettings,
-    /// What is asserted before every subscription.
+    /// What is asserted before the first subscription, unless a connection of a clone has done so, and after each loss.
     pub topology: Topology,
     /// Name of the connection, for operators.
     pub name: String,
@@ -155,6 +155,7 @@ impl<S: Source> Consumer<S> {
             };
             let why = chain(&error);
             tracing::warn!(error = why, "subscriptions lost");
+            self.topology.doubt();
             observer.lost(&why);
             if started.elapsed() > GOOD_SESSION {
                 delays.reset();

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
+    future::try_join_all,
     stream::{self, BoxStream, SelectAll},
 };
 use lapin::{
@@ -235,6 +236,7 @@ where
         states: &mut [Consuming],
         deliveries: &mut Deliveries,
     ) -> Result<(), SessionError> {
+        let mut wanted = Vec::new();
         for (index, state) in states.iter_mut().enumerate() {
             let Subscription { prefetch, control, .. } = &self.consumer.subscriptions[index];
             match *state {
@@ -246,18 +248,23 @@ where
                 Consuming::No
                     if !control.is_paused() && self.in_hand[index].count() < usize::from(*prefetch) =>
                 {
-                    let subscribing = timeout(CONNECT_TIMEOUT, self.subscribe(index));
-                    deliveries.push(subscribing.await.map_err(|_| ConnectError::Timeout)??);
-                    *state = Consuming::Yes;
+                    self.rounds[index] += 1;
+                    wanted.push(index);
                 }
                 _ => {}
             }
         }
+        // All at once: for each the broker writes to the log of its queue before it answers.
+        let subscribing = try_join_all(wanted.iter().map(|index| self.subscribe(*index)));
+        let subscribed = timeout(CONNECT_TIMEOUT, subscribing).await.map_err(|_| ConnectError::Timeout)??;
+        for (index, queue) in wanted.into_iter().zip(subscribed) {
+            deliveries.push(queue);
+            states[index] = Consuming::Yes;
+        }
         Ok(())
     }
 
-    async fn subscribe(&mut self, index: usize) -> Result<QueueDeliveries, SessionError> {
-        self.rounds[index] += 1;
+    async fn subscribe(&self, index: usize) -> Result<QueueDeliveries, SessionError> {
         let (queue, tag) = (self.queue(index), self.tag(index));
         let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
         let consumer = self.channels[index]
@@ -337,14 +344,13 @@ async fn open_channels<S>(
     connection: &Connection,
     subscriptions: &[Subscription<S>],
 ) -> Result<Vec<Channel>, SessionError> {
-    let mut channels = Vec::new();
-    for subscription in subscriptions {
-        let channel = connection.create_channel().await.map_err(SessionError::Lost)?;
+    let opening = subscriptions.iter().map(async |subscription| {
+        let channel = connection.create_channel().await?;
         let per_consumer = BasicQosOptions { global: false };
-        channel.basic_qos(subscription.prefetch, per_consumer).await.map_err(SessionError::Lost)?;
-        channels.push(channel);
-    }
-    Ok(channels)
+        channel.basic_qos(subscription.prefetch, per_consumer).await?;
+        Ok(channel)
+    });
+    try_join_all(opening).await.map_err(SessionError::Lost)
 }
 
 fn origins<S: Source>(consumer: &Consumer<S>, address: &str) -> Vec<Arc<Origin>> {

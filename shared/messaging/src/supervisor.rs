@@ -102,6 +102,7 @@ impl Supervisor {
                 Err(error) => chain(&error),
             };
             tracing::warn!(error = trouble, "no connection for publishing; connecting again");
+            self.connector.topology.doubt();
             self.table.send_modify(|table| table.trouble = trouble);
             sleep(delays.next_delay()).await;
         }
@@ -127,7 +128,7 @@ impl Supervisor {
     }
 }
 
-/// Makes connections with deadpool-lapin's manager, and asserts the topology on each.
+/// Makes connections with deadpool-lapin's manager, the topology asserted.
 #[derive(Debug)]
 pub(crate) struct Connector {
     settings: BrokerSettings,

@@ -1,5 +1,10 @@
 //! Every exchange, queue and binding, as plain data, and how it is asserted on a broker.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use futures_util::future::join_all;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
@@ -55,14 +60,16 @@ pub struct Binding {
     pub routing_key: String,
 }
 
-/// The whole topology of one fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The whole topology of one fleet. Clones know of each other when it has been asserted.
+#[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
     partitions: u16,
     pub(crate) exchanges: Vec<Exchange>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) bindings: Vec<Binding>,
+    /// It was asserted, and no connection has failed since.
+    is_asserted: Arc<AtomicBool>,
 }
 
 /// The broker and the declared topology do not agree, or the broker could not be asked.
@@ -104,6 +111,7 @@ impl Topology {
             exchanges: Vec::new(),
             queues: Vec::new(),
             bindings: Vec::new(),
+            is_asserted: Arc::default(),
         };
         for name in [topology.orders(), topology.dlx(), topology.events()] {
             topology.exchanges.push(Exchange { name, kind: Kind::Topic });
@@ -238,7 +246,8 @@ impl Topology {
     }
 
     /// Declares what is missing and checks what is there, or, without `declare`, only looks whether exchanges and queues are
-    /// there, and returns the channel it used. A second call changes nothing.
+    /// there, and returns a channel. Until [`Topology::doubt`] only the first of a process's connections does so: it takes the
+    /// broker as long as all else that a start takes.
     pub(crate) async fn assert(
         &self,
         connection: &Connection,
@@ -250,16 +259,25 @@ impl Topology {
             next,
             source,
         })?;
-        if !declare {
-            all_at_once(self.exchanges.iter().map(|exchange| exchange.find(&channel))).await?;
-            all_at_once(self.queues.iter().map(|queue| queue.find(&channel))).await?;
+        if self.is_asserted.load(Ordering::Relaxed) {
             return Ok(channel);
         }
-        let exchanges = self.exchanges.iter().map(|exchange| exchange.assert(&channel));
-        all_at_once(exchanges).await?;
-        all_at_once(self.queues.iter().map(|queue| queue.assert(&channel))).await?;
-        all_at_once(self.bindings.iter().map(|binding| binding.assert(&channel))).await?;
+        if declare {
+            all_at_once(self.exchanges.iter().map(|exchange| exchange.assert(&channel))).await?;
+            all_at_once(self.queues.iter().map(|queue| queue.assert(&channel))).await?;
+            all_at_once(self.bindings.iter().map(|binding| binding.assert(&channel))).await?;
+        } else {
+            all_at_once(self.exchanges.iter().map(|exchange| exchange.find(&channel))).await?;
+            all_at_once(self.queues.iter().map(|queue| queue.find(&channel))).await?;
+        }
+        self.is_asserted.store(true, Ordering::Relaxed);
         Ok(channel)
+    }
+
+    /// Something of it may be gone: it is asserted again by whoever connects next. To be called after any failure of a
+    /// connection or subscription.
+    pub(crate) fn doubt(&self) {
+        self.is_asserted.store(false, Ordering::Relaxed);
     }
 }
 
