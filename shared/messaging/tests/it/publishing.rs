@@ -38,7 +38,7 @@ async fn a_message_to_a_lane_arrives_whole_and_persistent() {
 #[tokio::test]
 async fn a_message_without_a_queue_is_returned() {
     let fleet = Fleet::new().await;
-    let publisher = fleet.publisher_on_one_connection().await;
+    let publisher = fleet.publisher().await;
     unbind(&fleet, &Lane::Retry).await;
     let result = publisher.publish(&to_lane(Lane::Retry, "lost")).await;
     assert!(matches!(result, Err(PublishError::Returned { .. })), "{result:?}");
@@ -160,7 +160,7 @@ async fn until_depth(publisher: &Publisher, depth: u32) {
 #[tokio::test]
 async fn depth_of_a_queue_that_is_gone_is_an_error_and_publishing_goes_on() {
     let fleet = Fleet::new().await;
-    let publisher = fleet.publisher_on_one_connection().await;
+    let publisher = fleet.publisher().await;
     let queue = fleet.queue(&Lane::Retry);
     fleet.channel().await.queue_delete(queue.as_str().into(), <_>::default()).await.unwrap();
     publisher.depth(&Lane::Retry).await.unwrap_err();

@@ -85,13 +85,6 @@ impl Fleet {
         Publisher::connect(&self.settings, self.topology(), "test").await.unwrap()
     }
 
-    /// A publisher with one connection, for a test that damages the topology: a second one, made in the background, would
-    /// assert it again.
-    pub(crate) async fn publisher_on_one_connection(&self) -> Publisher {
-        let settings = BrokerSettings { publish_connections: 1, ..self.settings.clone() };
-        Publisher::connect(&settings, self.topology(), "test").await.unwrap()
-    }
-
     pub(crate) fn consumer(&self, subscriptions: Vec<Subscription>) -> Consumer {
         let (settings, topology) = (self.settings.clone(), self.topology());
         let paused = watch::channel(false).1;

@@ -1,9 +1,12 @@
 //! The topology is asserted: what is missing is declared, what differs is refused.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use lapin::{
-    options::QueueDeclareOptions,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 use orderfleet_domain::saga::Lane;
@@ -87,6 +90,53 @@ async fn whoever_must_not_declare_waits_until_somebody_has_and_makes_nothing() {
     };
     let (consumed, ()) = timeout(DEADLINE, async { tokio::join!(consuming, declaring) }).await.unwrap();
     consumed.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_is_gone_since_another_connection_asserted_it_is_declared_again() {
+    let fleet = Fleet::new().await;
+    let topology = fleet.topology();
+    let publisher = Publisher::connect(&fleet.settings, topology.clone(), "test").await.unwrap();
+    let queue = fleet.queue(&Lane::Retry);
+    let deleted = QueueDeleteOptions::default();
+    fleet.channel().await.queue_delete(queue.as_str().into(), deleted).await.unwrap();
+
+    let mut consumer = fleet.consumer(vec![subscription(Lane::Retry, 1, 1)]);
+    consumer.topology = topology;
+    let (seen, taken, stop) = (Seen::default(), Arc::<Notify>::default(), CancellationToken::new());
+    let handled = Arc::clone(&taken);
+    let consuming = consumer.run(&seen, stop.clone(), move |delivery| {
+        delivery.ack();
+        handled.notify_one();
+        std::future::ready(())
+    });
+    let looking = async {
+        seen.subscribed.notified().await;
+        publisher.publish(&to_lane(Lane::Retry, "an order")).await.unwrap();
+        taken.notified().await;
+        stop.cancel();
+    };
+    let (consumed, ()) = timeout(DEADLINE, async { tokio::join!(consuming, looking) }).await.unwrap();
+    consumed.unwrap();
+    assert_eq!(seen.lost.load(Ordering::Relaxed), 1, "the first connection relied on the publisher's");
+}
+
+/// What a consumer has told.
+#[derive(Default)]
+struct Seen {
+    subscribed: Notify,
+    lost: AtomicU32,
+}
+
+impl Observer for Seen {
+    fn subscribed(&self) {
+        self.subscribed.notify_one();
+    }
+    fn lost(&self, why: &str) {
+        assert!(why.contains("no queue"), "{why}");
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+    fn alive(&self) {}
 }
 
 /// Tells that a consumer has failed to connect.
