@@ -94,7 +94,8 @@ impl Control {
 pub struct Consumer<S = Lane> {
     /// The broker.
     pub settings: BrokerSettings,
-    /// What is asserted before the first subscription, unless a connection of a clone has done so, and after each loss.
+    /// What is asserted before the first subscription, and after a loss, unless a connection of a clone has
+    /// done so since.
     pub topology: Topology,
     /// Name of the connection, for operators.
     pub name: String,
@@ -136,13 +137,15 @@ impl<S: Source> Consumer<S> {
     {
         let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(5));
         let work = Work { tasks: TaskTracker::new(), shutdown, handle };
-        let mut opened_once = false;
+        let (mut opened_once, mut suspect) = (false, None);
         while !work.shutdown.is_cancelled() {
             let started = Instant::now();
-            let ended = match Session::open(self, &work).await {
+            let ended = match Session::open(self, &work, suspect).await {
                 Ok(mut session) => {
                     opened_once = true;
-                    session.run(observer, self.paused.clone()).await
+                    let ended = session.run(observer, self.paused.clone()).await;
+                    suspect = session.suspect();
+                    ended
                 }
                 Err(error) => Err(error),
             };

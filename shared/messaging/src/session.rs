@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
-    future::try_join_all,
+    future::{join_all, try_join_all},
     stream::{self, BoxStream, SelectAll},
 };
 use lapin::{
@@ -73,6 +73,8 @@ pub(crate) struct Session<'a, S, F> {
     /// How often each queue was subscribed: part of the consumer tags. A tag that is used again while deliveries of its
     /// former consumer are in hand would have the broker deliver those again.
     rounds: Vec<u32>,
+    /// The queue that could not be subscribed the last time, if one could not.
+    suspect: Option<usize>,
     /// Deliveries that nobody has started are forgotten when this session ends: their channel is gone.
     lost: CancellationToken,
     _lost_at_the_end: DropGuard,
@@ -98,8 +100,13 @@ where
     F: Fn(Delivery<S>) -> Handled + Clone + Send + 'static,
     Handled: Future<Output = ()> + Send + 'static,
 {
-    /// Connects, asserts the topology and opens the channels; consumes nothing yet.
-    pub(crate) async fn open(consumer: &'a Consumer<S>, work: &'a Work<F>) -> Result<Self, SessionError> {
+    /// Connects, asserts the topology unless it is asserted already, and opens the channels; consumes nothing yet. `suspect` is
+    /// what [`Session::suspect`] told of the session before.
+    pub(crate) async fn open(
+        consumer: &'a Consumer<S>,
+        work: &'a Work<F>,
+        suspect: Option<usize>,
+    ) -> Result<Self, SessionError> {
         let address = consumer.settings.address().map_err(ConnectError::Setting)?;
         let connection = connect(&address, &format!("{} consuming", consumer.name)).await?;
         let _open = METERS.consuming_connection();
@@ -129,10 +136,16 @@ where
             acks,
             origins,
             rounds,
+            suspect,
             lost,
             _lost_at_the_end,
             _open,
         })
+    }
+
+    /// The queue that could not be subscribed, if that is how it ended.
+    pub(crate) fn suspect(&self) -> Option<usize> {
+        self.suspect
     }
 
     /// Consumes, and rests while paused. `Ok` when it was told to shut down and every started delivery has been handled.
@@ -254,12 +267,17 @@ where
                 _ => {}
             }
         }
-        // All at once: for each the broker writes to the log of its queue before it answers.
-        let subscribing = try_join_all(wanted.iter().map(|index| self.subscribe(*index)));
-        let subscribed = timeout(CONNECT_TIMEOUT, subscribing).await.map_err(|_| ConnectError::Timeout)??;
-        for (index, queue) in wanted.into_iter().zip(subscribed) {
-            deliveries.push(queue);
-            states[index] = Consuming::Yes;
+        // All at once, as for each the broker writes to the log of its queue before it answers; but first, alone, the one that
+        // failed in the session before: what the others are sent until it fails again is charged a delivery each.
+        let (first, others) = wanted.into_iter().partition::<Vec<_>, _>(|index| Some(*index) == self.suspect);
+        for together in [first, others] {
+            let subscribed = join_all(together.iter().map(|index| self.subscribe(*index))).await;
+            for (index, queue) in together.into_iter().zip(subscribed) {
+                self.suspect = Some(index);
+                deliveries.push(queue?);
+                self.suspect = None;
+                states[index] = Consuming::Yes;
+            }
         }
         Ok(())
     }
@@ -267,10 +285,14 @@ where
     async fn subscribe(&self, index: usize) -> Result<QueueDeliveries, SessionError> {
         let (queue, tag) = (self.queue(index), self.tag(index));
         let options = BasicConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
-        let consumer = self.channels[index]
-            .basic_consume(queue.as_str().into(), tag.as_str().into(), options, FieldTable::default())
-            .await
-            .map_err(SessionError::Lost)?;
+        let consumer = self.channels[index].basic_consume(
+            queue.as_str().into(),
+            tag.as_str().into(),
+            options,
+            FieldTable::default(),
+        );
+        let consumer = timeout(CONNECT_TIMEOUT, consumer).await.map_err(|_| ConnectError::Timeout)?;
+        let consumer = consumer.map_err(SessionError::Lost)?;
         // The end of a stream must be seen: a consumer that the broker cancelled looks healthy otherwise.
         let stream = consumer.map(Some).chain(stream::once(async { None }));
         Ok(stream.map(move |delivery| (index, delivery)).boxed())

@@ -60,7 +60,7 @@ pub struct Binding {
     pub routing_key: String,
 }
 
-/// The whole topology of one fleet. Clones know of each other when it has been asserted.
+/// The whole topology of one fleet on one virtual host. Clones know of each other when it has been asserted there.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
@@ -246,8 +246,8 @@ impl Topology {
     }
 
     /// Declares what is missing and checks what is there, or, without `declare`, only looks whether exchanges and queues are
-    /// there, and returns a channel. Until [`Topology::doubt`] only the first of a process's connections does so: it takes the
-    /// broker as long as all else that a start takes.
+    /// there, and returns a channel. Until [`Topology::doubt`] only the first of a process's connections does so: on each it
+    /// was a third of a worker's start.
     pub(crate) async fn assert(
         &self,
         connection: &Connection,

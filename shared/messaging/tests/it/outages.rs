@@ -1,11 +1,17 @@
 //! Outages, each on a broker of its own: publisher and consumer heal by themselves, and nothing is claimed that is not so.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
 
+use lapin::types::AMQPValue;
 use orderfleet_domain::saga::Lane;
-use orderfleet_messaging::{PublishError, Publisher};
+use orderfleet_messaging::{Observer, PublishError, Publisher};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{OwnBroker, eventually, text, to_lane};
+use crate::support::{DEADLINE, OwnBroker, eventually, subscription, text, to_lane};
 
 #[tokio::test]
 async fn unacked_messages_come_again_after_the_broker_has_closed_all_connections() {
@@ -94,6 +100,59 @@ async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
     publish_until_confirmed(&publisher, "after").await;
     publisher.check().await.unwrap();
     assert!(!publisher.is_blocked());
+}
+
+#[tokio::test]
+async fn a_publisher_whose_connections_were_closed_declares_anew_what_is_gone() {
+    let OwnBroker { server, fleet, .. } = &mut OwnBroker::start().await;
+    fleet.settings.publish_connections = 1;
+    let publisher = fleet.publisher().await;
+    let queue = fleet.queue(&Lane::Retry);
+    fleet.channel().await.queue_delete(queue.as_str().into(), <_>::default()).await.unwrap();
+    publisher.publish(&to_lane(Lane::Retry, "into the void")).await.unwrap_err();
+    server.rabbitmqctl(&["close_all_connections", "a test"]).await.unwrap();
+    publish_until_confirmed(&publisher, "kept").await;
+}
+
+/// Ends a consumer that has lost its subscriptions so often.
+struct Losses {
+    left: AtomicU32,
+    stop: CancellationToken,
+}
+
+impl Observer for Losses {
+    fn subscribed(&self) {}
+    fn lost(&self, why: &str) {
+        assert!(why.contains("ACCESS_REFUSED"), "{why}");
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.cancel();
+        }
+    }
+    fn alive(&self) {}
+}
+
+/// As when one queue has no leader: subscribing to the others must not wear out what they hold.
+#[tokio::test]
+async fn a_queue_that_cannot_be_subscribed_charges_the_messages_of_others_one_delivery_at_most() {
+    const TRIES: u32 = 5;
+    let OwnBroker { server, fleet, .. } = &mut OwnBroker::start().await;
+    fleet.publisher().await.publish(&to_lane(Lane::Replay, "an order")).await.unwrap();
+    let may_read_all_but_one = format!("^(?!{}$).*", fleet.queue(&Lane::Retry));
+    server.rabbitmqctl(&["add_user", "reader", "secret"]).await.unwrap();
+    server.rabbitmqctl(&["set_permissions", "reader", "", ".*", &may_read_all_but_one]).await.unwrap();
+    fleet.settings.url = fleet.settings.url.replace("guest:guest", "reader:secret");
+    fleet.settings.declare = false;
+
+    let lanes = [Lane::Replay, Lane::Retry];
+    let consumer = fleet.consumer(lanes.map(|lane| subscription(lane, 1, 1)).into());
+    let losses = Losses { left: AtomicU32::new(TRIES), stop: CancellationToken::new() };
+    let unacked = consumer.run(&losses, losses.stop.clone(), |_| std::future::ready(()));
+    timeout(DEADLINE, unacked).await.unwrap().unwrap();
+
+    let message = fleet.take(&fleet.queue(&Lane::Replay)).await.delivery;
+    let headers = message.properties.headers().as_ref().unwrap();
+    let charged = headers.inner().get("x-delivery-count").and_then(AMQPValue::as_long_long_int);
+    assert!(charged.unwrap_or(0) <= 1, "{charged:?} deliveries for {TRIES} tries");
 }
 
 async fn publish_until_confirmed(publisher: &Publisher, body: &str) {
