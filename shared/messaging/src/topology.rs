@@ -246,8 +246,8 @@ impl Topology {
     }
 
     /// Declares what is missing and checks what is there, or, without `declare`, only looks whether exchanges and queues are
-    /// there, and returns a channel. Until [`Topology::doubt`] only the first of a process's connections does so: on each it
-    /// was a third of a worker's start.
+    /// there, and returns a channel. Until [`Topology::doubt`] a second call only opens a channel: done on all four
+    /// connections of a worker it took a third of its start.
     pub(crate) async fn assert(
         &self,
         connection: &Connection,
